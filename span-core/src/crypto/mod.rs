@@ -1,0 +1,51 @@
+//! The seam to cryptography: X25519, BLAKE2s with HMAC and HKDF, and ChaCha20-Poly1305.
+//!
+//! The AEAD has two providers with one shape, [`Aead`]. [`AeadKey`] is the one this build uses: `ring` with
+//! the feature of that name (the default), else the pure-Rust `chacha20poly1305`, which builds everywhere.
+//! Hashes and the key agreement are the same crates everywhere.
+
+mod blake2s;
+mod chacha;
+#[cfg(feature = "ring")]
+mod ring;
+mod x25519;
+
+pub use blake2s::{hash, hkdf1, hkdf2, hkdf3, keyed_mac};
+pub use chacha::{ChaChaKey, xchacha_open, xchacha_seal};
+#[cfg(feature = "ring")]
+pub use ring::RingKey;
+pub use x25519::{EphemeralKey, diffie_hellman};
+
+/// The AEAD provider of this build.
+#[cfg(feature = "ring")]
+pub type AeadKey = RingKey;
+/// The AEAD provider of this build.
+#[cfg(not(feature = "ring"))]
+pub type AeadKey = ChaChaKey;
+
+/// Length of an authentication tag in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// The bytes do not carry a valid authentication tag: forged, damaged or sealed with another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
+pub struct Forged;
+
+/// ChaCha20-Poly1305 (RFC 8439) under one key, with WireGuard's nonces: four zero bytes and a counter,
+/// little-endian.
+///
+/// Callers never use a counter twice under one key. A key is wiped when dropped.
+pub trait Aead: Send + Sync {
+    /// Expands `key`.
+    fn new(key: &[u8; 32]) -> Self;
+
+    /// Encrypts `data` in place and returns the tag over it and `aad`.
+    fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN];
+
+    /// Decrypts `data`, which ends in the tag, in place: on success the plaintext is at its front. On
+    /// failure the contents of `data` are unspecified, but never plaintext.
+    fn open(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> Result<(), Forged>;
+}
+
+#[cfg(test)]
+mod tests;

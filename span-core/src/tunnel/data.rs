@@ -1,0 +1,88 @@
+//! The way of packets, with an eye on who answers.
+
+use core::net::IpAddr;
+
+use super::{Tunnel, is_forbidden, slot_mut};
+use crate::path::Path;
+use crate::time::Instant;
+use crate::wireguard::{DropReason, Inbound, Outbound, PeerId};
+
+impl Tunnel {
+    /// The peer a packet to `destination` belongs to, see [`Device::route`](crate::wireguard::Device::route).
+    #[inline]
+    pub fn route(&self, destination: IpAddr) -> Option<PeerId> {
+        self.device.route(destination)
+    }
+
+    /// How to send to a peer now, see [`Device::outbound`](crate::wireguard::Device::outbound).
+    #[inline]
+    pub fn outbound(&mut self, now: Instant, peer: PeerId) -> Outbound<'_> {
+        self.device.outbound(now, peer)
+    }
+
+    /// Keeps a packet until it can be sent, see [`Device::stage`](crate::wireguard::Device::stage).
+    pub fn stage(&mut self, now: Instant, peer: PeerId, packet: &[u8]) {
+        self.device.stage(now, peer, packet);
+    }
+
+    /// Tells what was sealed, see [`Device::sent`](crate::wireguard::Device::sent).
+    #[inline]
+    pub fn sent(&mut self, now: Instant, peer: PeerId, packets: u32, bytes: u64) {
+        self.device.sent(now, peer, packets, bytes);
+        if packets > 0 {
+            let here = self.clock.observe(now);
+            self.expect_answer(here, peer);
+        }
+    }
+
+    /// Takes a datagram that arrived over `path`, see
+    /// [`Device::handle_datagram`](crate::wireguard::Device::handle_datagram). One from inside the mesh
+    /// itself is dropped.
+    #[inline]
+    pub fn handle_datagram(&mut self, now: Instant, path: &Path, datagram: &mut [u8]) -> Inbound {
+        if !self.is_clean(path) {
+            self.counters.forbidden_datagrams += 1;
+            return Inbound::Dropped(DropReason::ForbiddenPath);
+        }
+        let inbound = self.device.handle_datagram(now, path, datagram);
+        let now = self.clock.observe(now);
+        self.take_device_events(now);
+        match &inbound {
+            Inbound::Packet { peer, .. } | Inbound::Keepalive { peer } => {
+                if let Some(slot) = slot_mut(&mut self.slots, *peer)
+                    && slot.selection.heard(now)
+                {
+                    self.settle(*peer);
+                }
+            }
+            Inbound::Handshake | Inbound::Dropped(_) => {}
+        }
+        inbound
+    }
+
+    /// Data went to the peer: its answer is awaited.
+    #[inline]
+    pub(super) fn expect_answer(&mut self, now: Instant, peer: PeerId) {
+        if let Some(slot) = slot_mut(&mut self.slots, peer)
+            && slot.selection.sent(now)
+        {
+            self.settle(peer);
+        }
+    }
+
+    #[inline]
+    fn is_clean(&mut self, path: &Path) -> bool {
+        if self.forbidden.is_empty() {
+            return true;
+        }
+        let remote = path.remote().map(|remote| remote.ip());
+        if remote == self.last_clean {
+            return true;
+        }
+        let clean = !is_forbidden(&self.forbidden, path);
+        if clean {
+            self.last_clean = remote;
+        }
+        clean
+    }
+}

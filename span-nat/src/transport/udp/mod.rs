@@ -1,0 +1,255 @@
+//! UDP on the host's sockets: one per address family, on the same port.
+//!
+//! Bursts go out and come in through segmentation offload where the kernel has it. The address a
+//! datagram was sent to is reported as the path's source and used for the answer, so that a host with
+//! several addresses answers from the one it was asked at. Fragments are allowed, as for the kernel's
+//! own WireGuard.
+
+mod bind;
+mod errno;
+mod socket;
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod options;
+#[cfg(not(target_os = "linux"))]
+#[path = "other.rs"]
+mod options;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+
+use span_core::path::Path;
+
+use self::socket::Socket;
+use super::{DropReason, Drops, RecvBatch, SendError, Sent, Transmit, Transport};
+
+pub use bind::BindError;
+
+/// What to bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The port of both families; 0 lets the host choose one that is free in both.
+    pub port: u16,
+    /// The IPv4 address to listen at; `None` leaves the family out.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address to listen at; `None` leaves the family out.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The firewall mark of all datagrams sent; 0 for none.
+    pub mark: u32,
+    /// Bytes the kernel may hold for this program to read.
+    pub receive_buffer: usize,
+    /// Bytes the kernel may hold before sending blocks.
+    pub send_buffer: usize,
+}
+
+/// The UDP transport.
+#[derive(Debug)]
+pub struct Udp {
+    config: Config,
+    sockets: Sockets,
+    descriptors: Vec<RawFd>,
+    /// The family that last had something.
+    ipv6_busy: bool,
+    /// How often in a row the other one was not asked.
+    passed_over: u8,
+    counters: Counters,
+}
+
+/// What a [`Udp`] did since it was bound; survives rebinding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// System calls that received something.
+    pub receive_calls: u64,
+    /// Datagrams they received.
+    pub received: u64,
+    /// Errors on receiving, such as an ICMP answer to something sent. None of them is fatal.
+    pub receive_errors: u64,
+    /// Calls that sent something.
+    pub send_calls: u64,
+    /// Datagrams they sent.
+    pub sent: u64,
+    /// Bursts the kernel or the device refused to cut, so that they had to be sent singly.
+    pub unsegmented: u64,
+    /// Sends for which the source address was of no use any more.
+    pub sources_lost: u64,
+    /// Datagrams lost at sending.
+    pub drops: Drops,
+}
+
+/// The bound sockets; at least one is there.
+#[derive(Debug)]
+struct Sockets {
+    ipv4: Option<Socket>,
+    ipv6: Option<Socket>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            port: 0,
+            ipv4: Some(Ipv4Addr::UNSPECIFIED),
+            ipv6: Some(Ipv6Addr::UNSPECIFIED),
+            mark: 0,
+            receive_buffer: 8 << 20,
+            send_buffer: 4 << 20,
+        }
+    }
+}
+
+impl Udp {
+    /// Binds a socket per wanted family. A family the host does not have is left out.
+    ///
+    /// # Errors
+    /// See [`BindError`]; it names the address and what to do.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let sockets = bind::bind(&config)?;
+        let mut udp = Udp {
+            config,
+            sockets,
+            descriptors: Vec::with_capacity(2),
+            ipv6_busy: false,
+            passed_over: 0,
+            counters: Counters::default(),
+        };
+        udp.list_descriptors();
+        Ok(udp)
+    }
+
+    /// Moves to another port, 0 for one the host chooses. The old sockets are closed only once the new
+    /// ones are bound, so after an error everything is as before; datagrams that still wait in them are
+    /// lost. Moving to the port already in use does nothing.
+    ///
+    /// The descriptors change: those that were polled are closed, and
+    /// [`descriptors`](Transport::descriptors) are to be registered anew.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn rebind(&mut self, port: u16) -> Result<(), BindError> {
+        if port != 0 && port == self.local_port() {
+            return Ok(());
+        }
+        let config = Config { port, ..self.config.clone() };
+        self.sockets = bind::bind(&config)?;
+        self.config = config;
+        self.list_descriptors();
+        Ok(())
+    }
+
+    /// Changes the firewall mark of everything sent from now on; 0 for none.
+    ///
+    /// # Errors
+    /// [`BindError::MarkDenied`] without the capability CAP_NET_ADMIN; no socket is changed then.
+    pub fn set_mark(&mut self, mark: u32) -> Result<(), BindError> {
+        for socket in self.sockets.iter() {
+            socket.set_mark(mark)?;
+        }
+        self.config.mark = mark;
+        Ok(())
+    }
+
+    /// The firewall mark of everything sent; 0 for none.
+    pub fn mark(&self) -> u32 {
+        self.config.mark
+    }
+
+    /// The port both families are bound to.
+    pub fn local_port(&self) -> u16 {
+        self.sockets.iter().map(|socket| socket.local.port()).next().unwrap_or(0)
+    }
+
+    /// The addresses bound, IPv4 first.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().map(|socket| socket.local)
+    }
+
+    /// Whether the host lets it send to addresses of IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.sockets.ipv6.is_some()
+    }
+
+    /// Whether the host lets it send to addresses of IPv4.
+    pub fn has_ipv4(&self) -> bool {
+        self.sockets.ipv4.is_some()
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn list_descriptors(&mut self) {
+        {
+            self.descriptors.clear();
+            self.descriptors.extend(self.sockets.iter().map(Socket::as_raw_fd));
+        }
+    }
+}
+
+impl Transport for Udp {
+    fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        /// Calls in a row that may pass the other family over: asking it costs a system call.
+        const PATIENCE: u8 = 8;
+        let Sockets { ipv4, ipv6 } = &self.sockets;
+        let [busy, other] = if self.ipv6_busy { [ipv6, ipv4] } else { [ipv4, ipv6] };
+        let recv = |socket: &Option<Socket>, batch: &mut RecvBatch, counters: &mut Counters| {
+            socket.as_ref().map_or(Ok(0), |socket| socket.recv(batch, counters))
+        };
+        if self.passed_over < PATIENCE {
+            let added = recv(busy, batch, &mut self.counters)?;
+            if added > 0 {
+                self.passed_over += 1;
+                return Ok(added);
+            }
+        }
+        self.passed_over = 0;
+        let added = recv(other, batch, &mut self.counters)?;
+        if added > 0 {
+            self.ipv6_busy = !self.ipv6_busy;
+            return Ok(added);
+        }
+        recv(busy, batch, &mut self.counters)
+    }
+
+    fn send(&mut self, transmit: &Transmit<'_>) -> Result<Sent, SendError> {
+        let Path::Udp(udp) = transmit.path else {
+            return Err(self.counters.dropped(transmit, DropReason::Unsupported));
+        };
+        let socket = match udp.remote {
+            SocketAddr::V4(_) => &mut self.sockets.ipv4,
+            SocketAddr::V6(_) => &mut self.sockets.ipv6,
+        };
+        match socket {
+            Some(socket) if udp.remote.port() != 0 && !udp.remote.ip().is_unspecified() => {
+                socket.send(&udp, transmit, &mut self.counters)
+            }
+            Some(_) | None => Err(self.counters.dropped(transmit, DropReason::Unsupported)),
+        }
+    }
+
+    fn max_segments(&self) -> usize {
+        self.sockets.iter().map(Socket::max_segments).max().unwrap_or(1)
+    }
+
+    fn descriptors(&self) -> &[RawFd] {
+        &self.descriptors
+    }
+}
+
+impl Sockets {
+    fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.ipv4.iter().chain(&self.ipv6)
+    }
+}
+
+impl Counters {
+    fn dropped(&mut self, transmit: &Transmit<'_>, reason: DropReason) -> SendError {
+        self.drops.add(reason, transmit.datagrams());
+        SendError::Dropped(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! The program `span`: see `span --help`.
+
+fn main() -> std::process::ExitCode {
+    span_node::cli::main()
+}

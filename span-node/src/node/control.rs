@@ -1,0 +1,126 @@
+//! The control socket: a local program asks with one line, the node answers with one JSON document.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Longest question.
+const QUESTION: u64 = 1024;
+
+/// How long a client may take to ask, and to read the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The listening socket; removed when dropped.
+pub(super) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Ends [`Control::serve`] from another thread.
+pub(super) struct Stopper {
+    path: PathBuf,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Stopper {
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        // Wakes the thread that waits for a client; if nobody listens, nobody has to be woken.
+        let _ = UnixStream::connect(&self.path);
+    }
+}
+
+impl Control {
+    /// Listens at `path`, readable and writable by this user alone. A socket that a crash left behind is
+    /// replaced, one that answers is not.
+    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another node answers there"));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(Control { listener, path: path.to_owned(), stopping: Arc::default() })
+    }
+
+    pub(super) fn stopper(&self) -> Stopper {
+        Stopper { path: self.path.clone(), stopping: Arc::clone(&self.stopping) }
+    }
+
+    /// Answers clients, one after the other, until stopped.
+    pub(super) fn serve(&self, answer: impl Fn(&str) -> String) {
+        for client in self.listener.incoming() {
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            // A client that went away or stalls has only itself to blame.
+            let _ = client.and_then(|client| attend(client, &answer));
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Someone may have removed it already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn attend(mut client: UnixStream, answer: &impl Fn(&str) -> String) -> io::Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    let mut question = String::new();
+    BufReader::new((&client).take(QUESTION)).read_line(&mut question)?;
+    client.write_all(answer(question.trim_end()).as_bytes())
+}
+
+/// Asks the node behind the socket at `path`.
+pub(crate) fn ask(path: &Path, question: &str) -> io::Result<String> {
+    let mut node = UnixStream::connect(path)?;
+    node.set_read_timeout(Some(PATIENCE))?;
+    node.set_write_timeout(Some(PATIENCE))?;
+    node.write_all(format!("{question}\n").as_bytes())?;
+    let mut answer = String::new();
+    node.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_and_a_live_socket_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/span0.sock");
+        let control = Control::bind(&path).unwrap();
+        let stopper = control.stopper();
+        let server = std::thread::spawn(move || control.serve(str::to_uppercase));
+        assert_eq!(ask(&path, "peers").unwrap(), "PEERS");
+        assert_eq!(Control::bind(&path).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        stopper.stop();
+        server.join().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_left_behind_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("span0.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        Control::bind(&path).unwrap();
+    }
+}

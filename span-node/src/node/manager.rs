@@ -1,0 +1,362 @@
+//! The manager: from what the tiers say to what the packet thread and the kernel do.
+//!
+//! It owns the tiers, the roster of members, the plan made from it and the routes. Everything happens in
+//! [`Manager::poll`]; nothing in it waits for the network.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use span_core::key::{PresharedKey, PublicKey};
+use span_core::mesh::{self, Known, Member, Plan, Roster, TierId};
+use span_core::time::Instant;
+use span_discovery::tier::{Tier, TierEvent};
+use span_nat::monitor::{Interfaces, Monitor};
+use tracing::{debug, error, info, warn};
+
+use super::me::Me;
+use super::routing::Routing;
+use super::runtime::Inbox;
+use super::saved::Saved;
+use crate::clock;
+use crate::packet::{self, Core};
+use crate::state::State;
+
+/// How often the kernel's routes and rules are compared with what they should be, changes or not.
+const RECONCILE: Duration = Duration::from_secs(30);
+
+/// The members of the last run, heard until every tier has told who is there now. The lowest tier.
+const SAVED: TierId = TierId(0);
+
+/// Events taken from one tier before the next has its turn.
+const TIER_TURN: usize = 256;
+
+/// What other threads tell the manager.
+pub(super) enum Message {
+    /// A peer's tunnel came up or went down.
+    Peer { key: PublicKey, up: bool },
+    /// Interfaces, addresses or routes of the host changed.
+    Network,
+    /// A question to answer between two polls.
+    Ask(Box<dyn FnOnce(&mut Manager) + Send>),
+    /// End.
+    Stop,
+}
+
+/// See the module.
+pub(super) struct Manager {
+    pub(super) me: Me,
+    pub(super) sources: Vec<Source>,
+    pub(super) known: Vec<Known>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) started: Instant,
+    pub(super) packets: packet::Handle,
+    pub(super) interfaces: Interfaces,
+    /// The record published last.
+    pub(super) published: Option<Member>,
+    roster: Roster,
+    up: BTreeSet<PublicKey>,
+    inbox: Inbox<Message>,
+    monitor: Monitor,
+    routing: Routing,
+    saved: Saved,
+    state: State,
+    /// When the clock of the handshakes is written down next.
+    clock_due: Instant,
+    reconcile_at: Instant,
+    todo: Todo,
+}
+
+/// What changed and has not been acted on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Todo {
+    look: bool,
+    plan: bool,
+    reconcile: bool,
+}
+
+/// A tier, and what it said about us and itself.
+pub(super) struct Source {
+    pub(super) tier: Box<dyn Tier>,
+    id: TierId,
+    /// Whether it has ever told who is there.
+    spoken: bool,
+    /// This node's address as the tier sees it.
+    public: Option<IpAddr>,
+    /// When it last came to work, or ceased to.
+    pub(super) since: Instant,
+    pub(super) last_error: Option<String>,
+    pub(super) last_refusal: Option<String>,
+}
+
+/// What a manager is made of.
+pub(super) struct Parts {
+    pub(super) me: Me,
+    pub(super) tiers: Vec<Box<dyn Tier>>,
+    pub(super) packets: packet::Handle,
+    pub(super) inbox: Inbox<Message>,
+    pub(super) monitor: Monitor,
+    pub(super) routing: Routing,
+    pub(super) saved: Saved,
+    pub(super) state: State,
+}
+
+impl Manager {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = clock::now();
+        let mut roster = Roster::new(parts.me.node_id.clone());
+        // Old news: whatever a tier says has the last word over it.
+        roster.snapshot(SAVED, parts.saved.members().iter().cloned());
+        let source = |(number, tier)| Source {
+            tier,
+            id: TierId(number),
+            spoken: false,
+            public: None,
+            since: now,
+            last_error: None,
+            last_refusal: None,
+        };
+        Manager {
+            me: parts.me,
+            sources: (1..).zip(parts.tiers).map(source).collect(),
+            known: Vec::new(),
+            plan: Arc::default(),
+            started: now,
+            packets: parts.packets,
+            interfaces: Interfaces::default(),
+            published: None,
+            roster,
+            up: BTreeSet::new(),
+            inbox: parts.inbox,
+            monitor: parts.monitor,
+            routing: parts.routing,
+            saved: parts.saved,
+            state: parts.state,
+            clock_due: now,
+            reconcile_at: now,
+            todo: Todo { look: true, plan: true, reconcile: true },
+        }
+    }
+
+    /// Does what there is to do. Ready when told to stop; routes and rules are gone then.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(message) = self.inbox.poll(cx) {
+            match message {
+                Message::Peer { key, up } => self.peer(key, up),
+                Message::Network => self.todo.look = true,
+                Message::Ask(question) => question(self),
+                Message::Stop => {
+                    self.end();
+                    return Poll::Ready(());
+                }
+            }
+        }
+        for index in 0..self.sources.len() {
+            self.listen(index, cx);
+        }
+        if std::mem::take(&mut self.todo.look) {
+            self.look();
+        }
+        if std::mem::take(&mut self.todo.plan) {
+            self.plan();
+        }
+        let now = clock::now();
+        let due = now >= self.reconcile_at;
+        if due {
+            self.recount();
+        }
+        if std::mem::take(&mut self.todo.reconcile) || due {
+            self.reconcile_at = now + RECONCILE;
+            self.reconcile();
+        }
+        self.saved.tick(now);
+        self.keep_clock(now);
+        Poll::Pending
+    }
+
+    fn peer(&mut self, key: PublicKey, up: bool) {
+        let label =
+            self.plan.peers.iter().find(|peer| peer.public_key == key).map(|peer| peer.label.as_str());
+        if up {
+            info!(peer = label, "connected");
+            self.up.insert(key);
+        } else {
+            warn!(peer = label, "not connected, trying all of its endpoints");
+            self.up.remove(&key);
+            // A member that no tier vouches for stays only as long as its tunnel works.
+            self.todo.plan = true;
+        }
+        self.todo.reconcile |= self.me.config.allow_down_peer_bypass;
+        self.publish_observed();
+    }
+
+    /// Asks the tunnel who is up: a notice may have been lost while there were too many.
+    fn recount(&mut self) {
+        let keys: Vec<PublicKey> = self.plan.peers.iter().map(|peer| peer.public_key).collect();
+        let up = self
+            .packets
+            .ask(move |core| keys.into_iter().filter(|key| core.tunnel.is_up(key)).collect::<BTreeSet<_>>());
+        if let Ok(up) = up
+            && up != self.up
+        {
+            self.up = up;
+            self.todo.plan = true;
+        }
+    }
+
+    /// Takes what a tier has to tell.
+    fn listen(&mut self, index: usize, cx: &mut Context<'_>) {
+        for _ in 0..TIER_TURN {
+            let source = &mut self.sources[index];
+            let Poll::Ready(event) = source.tier.poll(cx) else { return };
+            let name = source.tier.name();
+            match event {
+                TierEvent::Snapshot(members) => {
+                    debug!(tier = name, members = members.len(), "all members");
+                    self.roster.snapshot(source.id, members);
+                    source.spoken = true;
+                    if self.sources.iter().all(|source| source.spoken) {
+                        self.roster.lapse_all(SAVED);
+                    }
+                    self.todo.plan = true;
+                }
+                TierEvent::Updated(member) => {
+                    debug!(tier = name, node = %member.node_id, "member");
+                    self.roster.update(source.id, member);
+                    self.todo.plan = true;
+                }
+                TierEvent::Removed(node) => {
+                    debug!(tier = name, %node, "member removed");
+                    self.roster.remove(source.id, &node);
+                    self.todo.plan = true;
+                }
+                TierEvent::PublicAddress(address) => {
+                    debug!(tier = name, %address, "seen from outside");
+                    self.todo.look |= source.public.replace(address) != Some(address);
+                }
+                TierEvent::Connected => {
+                    info!(tier = name, "connected");
+                    source.since = clock::now();
+                }
+                TierEvent::Disconnected { reason } => {
+                    warn!(tier = name, reason, "not connected; running links stay up, trying again");
+                    source.since = clock::now();
+                    source.last_error = Some(reason);
+                }
+                TierEvent::Refused { what, why } => {
+                    warn!(tier = name, what, why, "refused");
+                    source.last_refusal = Some(format!("{what}: {why}"));
+                }
+            }
+        }
+        // More may be waiting: the others first, then again.
+        cx.waker().wake_by_ref();
+    }
+
+    /// Looks at the host's network, and tells the tiers if it changes what this node is.
+    fn look(&mut self) {
+        match self.monitor.snapshot() {
+            Ok(interfaces) => self.interfaces = interfaces,
+            Err(error) => return warn!(%error, "cannot list the host's addresses"),
+        }
+        let public: Vec<IpAddr> = self.sources.iter().filter_map(|source| source.public).collect();
+        let member = self.me.describe(&self.interfaces, &public);
+        if self.published.as_ref() != Some(&member) {
+            info!(endpoints = ?member.endpoints, "publishing");
+            for source in &mut self.sources {
+                source.tier.publish(&member);
+            }
+            self.published = Some(member);
+            self.todo.plan = true;
+        }
+        self.todo.reconcile = true;
+    }
+
+    /// Turns members into peers, and touches those that changed.
+    fn plan(&mut self) {
+        let up = &self.up;
+        self.known = self.roster.members(|key| up.contains(key));
+        let local = self.me.local(&self.interfaces);
+        let plan = mesh::plan(&local, self.known.iter().map(|known| &known.member));
+        for refusal in &plan.refusals {
+            if !self.plan.refusals.contains(refusal) {
+                warn!(node = %refusal.node_id, refused = %refusal.what, "refused a member's claim");
+            }
+        }
+        if plan != *self.plan {
+            let (before, after) = (std::mem::replace(&mut self.plan, Arc::new(plan)), Arc::clone(&self.plan));
+            for peer in after.changes_since(&before).removed {
+                info!(peer = peer.label, "left the mesh");
+                self.up.remove(&peer.public_key);
+            }
+            let preshared_key = self.me.preshared_key.clone();
+            // Without the packet thread the node is ending anyway.
+            let _ = self.packets.post(move |core| follow(core, &before, &after, &preshared_key));
+            self.todo.reconcile = true;
+        }
+        self.saved.keep(self.known.iter().map(|known| &known.member));
+        self.publish_observed();
+    }
+
+    /// Brings the kernel's routes and rules to where they should be.
+    fn reconcile(&mut self) {
+        let bypass = self.me.config.allow_down_peer_bypass;
+        let routed: Vec<IpNet> = self
+            .plan
+            .peers
+            .iter()
+            .filter(|peer| !bypass || self.up.contains(&peer.public_key))
+            .flat_map(|peer| peer.allowed_ips.iter().copied())
+            .filter(|prefix| !mesh::overlay::is_overlay(prefix.addr()))
+            .collect();
+        self.routing.reconcile(routed);
+    }
+
+    /// Shares where the other members are seen, if asked to.
+    fn publish_observed(&mut self) {
+        if !self.me.config.harvest_extra_endpoints {
+            return;
+        }
+        let Ok(seen) = self.packets.ask(|core| core.tunnel.observed(clock::now())) else { return };
+        let observed = mesh::harvest(&self.plan.peers, seen);
+        for source in &mut self.sources {
+            source.tier.publish_observed(&observed);
+        }
+    }
+
+    /// Lets the next run begin its handshakes where this one is, whatever the wall clock does meanwhile.
+    fn keep_clock(&mut self, now: Instant) {
+        if now < self.clock_due {
+            return;
+        }
+        match self.state.keep_clock(now) {
+            Ok(due) => self.clock_due = due,
+            Err(error) => {
+                warn!("{error}; trying again");
+                self.clock_due = now + RECONCILE;
+            }
+        }
+    }
+
+    /// Leaves the host's network as it was found.
+    pub(super) fn end(&mut self) {
+        self.routing.remove();
+        self.saved.save_now();
+        if let Err(error) = self.state.stop_clock(clock::now()) {
+            warn!("{error}");
+        }
+    }
+}
+
+/// Brings the tunnel from one plan to the next; runs on the packet thread.
+fn follow(core: &mut Core, before: &Plan, after: &Plan, preshared_key: &PresharedKey) {
+    let now = clock::now();
+    // First, so that no candidate slips through.
+    core.tunnel.set_forbidden(now, &after.forbidden);
+    if let Err(error) = core.tunnel.apply(now, &after.changes_since(before), preshared_key) {
+        error!("a member was not added: {error}");
+    }
+}

@@ -1,0 +1,62 @@
+//! The last known members on disk, so that a mesh comes up without any discovery.
+
+use std::time::Duration;
+
+use span_core::mesh::Member;
+use span_core::time::Instant;
+use span_discovery::cache::Cache;
+use tracing::warn;
+
+use crate::clock;
+
+/// Shortest time between two writes: a mesh that comes up changes with every member.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// The members on disk and what they should be.
+pub(super) struct Saved {
+    cache: Cache,
+    members: Vec<Member>,
+    /// When to write.
+    due: Option<Instant>,
+}
+
+impl Saved {
+    /// Reads what was saved last. A cache that cannot be read is as good as none.
+    pub(super) fn load(cache: Cache) -> Self {
+        let members = cache.load().unwrap_or_else(|error| {
+            warn!("{error}");
+            Vec::new()
+        });
+        Saved { cache, members, due: None }
+    }
+
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Remembers these members instead, on disk within seconds.
+    pub(super) fn keep<'a>(&mut self, members: impl Iterator<Item = &'a Member> + Clone) {
+        if !members.clone().eq(&self.members) {
+            self.members = members.cloned().collect();
+            self.due.get_or_insert(clock::now() + SETTLE);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.save_now();
+        }
+    }
+
+    pub(super) fn save_now(&mut self) {
+        if self.due.take().is_none() {
+            return;
+        }
+        let stored = clock::entropy()
+            .map_err(|error| error.to_string())
+            .and_then(|nonce| self.cache.store(&self.members, nonce).map_err(|error| error.to_string()));
+        if let Err(error) = stored {
+            warn!("{error}");
+        }
+    }
+}

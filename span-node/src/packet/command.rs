@@ -1,0 +1,60 @@
+//! How other threads reach the packet thread.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::Waker;
+
+use super::Core;
+
+/// Most commands that wait for the packet thread; whoever comes then waits too.
+const COMMANDS: usize = 64;
+
+/// A change to make, or a question to answer, between two packets.
+pub(super) type Command = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// The packet thread is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub(crate) struct Stopped;
+
+/// The other threads' end of the packet thread.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    pub(super) fn new(waker: Waker) -> (Self, Receiver<Command>) {
+        let (commands, receiver) = bounded(COMMANDS);
+        (Handle { commands, waker: Arc::new(waker) }, receiver)
+    }
+
+    /// Runs `command` on the packet thread, without waiting for it.
+    pub(crate) fn post(&self, command: impl FnOnce(&mut Core) + Send + 'static) -> Result<(), Stopped> {
+        self.commands.send(Box::new(command)).map_err(|_| Stopped)?;
+        // Fails only without the thread, and then the next command tells.
+        let _ = self.waker.wake();
+        Ok(())
+    }
+
+    /// Runs `question` on the packet thread and brings its answer back.
+    pub(crate) fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, Stopped> {
+        let (answer, receiver) = bounded(1);
+        self.post(move |core| {
+            // Whoever asked may have been interrupted.
+            let _ = answer.send(question(core));
+        })?;
+        receiver.recv().map_err(|_| Stopped)
+    }
+
+    /// Ends the packet thread.
+    pub(crate) fn stop(&self) {
+        // Already stopped is as good.
+        let _ = self.post(Core::stop);
+    }
+}

@@ -1,0 +1,264 @@
+//! The packet thread: TUN on one side, UDP on the other, the tunnel between.
+//!
+//! One thread owns all three. It sleeps in one poll and wakes for a packet, a datagram, a deadline, a
+//! change of the network or a command. Between the system call that brings a packet in and the one that
+//! takes it out it changes neither threads nor, but for the one copy into its send slot, buffers.
+
+mod command;
+mod inbound;
+mod outbound;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use span_core::path::{Path, Source};
+use span_core::time::Instant;
+use span_core::tunnel::{self, Tunnel};
+use span_nat::monitor::Monitor;
+use span_nat::transport::Transport as _;
+use span_nat::transport::udp::{BindError, Udp};
+use span_tun::device::Device;
+
+pub(crate) use command::{Handle, Stopped};
+pub(crate) use outbound::Drops;
+
+use crate::clock;
+use command::Command;
+use inbound::Inbound;
+use outbound::{Outbound, Sides, Turn};
+
+const WAKER: Token = Token(0);
+const TUN: Token = Token(1);
+const MONITOR: Token = Token(2);
+/// The sockets of the transport have this token and those after it.
+const TRANSPORT: usize = 3;
+
+/// Frames of the host carried before the other direction gets its turn: four super-packets are some
+/// 250 KiB, and 64 small packets fill a burst.
+const FRAMES_A_TURN: usize = 64;
+
+/// What the packet thread is made of.
+pub(crate) struct Core {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) tun: Box<dyn Device>,
+    pub(crate) transport: Udp,
+    /// Packets of the host that did not leave.
+    pub(crate) drops: Drops,
+    /// The transport's descriptors are others than before.
+    rebound: bool,
+    stopping: bool,
+}
+
+impl Core {
+    pub(crate) fn new(mut tunnel: Tunnel, tun: Box<dyn Device>, transport: Udp) -> Self {
+        tunnel.device_mut().set_mtu(tun.mtu());
+        Core { tunnel, tun, transport, drops: Drops::default(), rebound: true, stopping: false }
+    }
+
+    /// Moves the transport to another port; 0 lets the host choose.
+    pub(crate) fn rebind(&mut self, port: u16) -> Result<(), BindError> {
+        let before = self.transport.local_port();
+        self.transport.rebind(port)?;
+        // Refused, or already there: the descriptors are those that are polled already.
+        self.rebound |= self.transport.local_port() != before;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+    }
+}
+
+/// What the packet thread tells the node.
+#[derive(Clone, Debug)]
+pub(crate) enum Notice {
+    /// Something happened to a peer.
+    Tunnel(tunnel::Event),
+    /// Interfaces, addresses or routes of the host changed.
+    Network,
+}
+
+/// Takes a notice, with the tunnel as it is at that moment. Must not wait.
+pub(crate) type Notify = Box<dyn Fn(&Tunnel, Notice) + Send>;
+
+/// The loop of the packet thread.
+pub(crate) struct PacketLoop {
+    poll: Poll,
+    core: Core,
+    commands: Receiver<Command>,
+    monitor: Option<Monitor>,
+    /// Where to tell what happened; told without waiting.
+    notify: Notify,
+    inbound: Inbound,
+    outbound: Outbound,
+    /// Readiness comes once and holds until a call says that it would block.
+    tun_ready: bool,
+    transport_ready: bool,
+}
+
+impl PacketLoop {
+    /// Sets up the loop; [`run`](Self::run) is for the thread it gets.
+    pub(crate) fn new(core: Core, monitor: Option<Monitor>, notify: Notify) -> io::Result<(Self, Handle)> {
+        let poll = Poll::new()?;
+        let (handle, commands) = Handle::new(Waker::new(poll.registry(), WAKER)?);
+        if let Some(tun) = core.tun.descriptor() {
+            poll.registry().register(&mut SourceFd(&tun), TUN, Interest::READABLE)?;
+        }
+        if let Some(monitor) = &monitor {
+            poll.registry().register(&mut SourceFd(&monitor.descriptor()), MONITOR, Interest::READABLE)?;
+        }
+        let inbound = Inbound::new(&*core.tun);
+        let mut this = PacketLoop {
+            poll,
+            core,
+            commands,
+            monitor,
+            notify,
+            inbound,
+            outbound: Outbound::new(),
+            tun_ready: true,
+            transport_ready: true,
+        };
+        this.poll_transport()?;
+        Ok((this, handle))
+    }
+
+    /// Carries packets until told to stop.
+    ///
+    /// # Errors
+    /// The TUN device or a socket is gone for good.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(16);
+        while !self.core.stopping {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let mut network_changed = false;
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    TUN => self.tun_ready = true,
+                    MONITOR => network_changed = true,
+                    Token(_) => {
+                        self.transport_ready |= event.is_readable() || event.is_error();
+                        if event.is_writable() && self.outbound.blocked() {
+                            self.outbound.flush(clock::now(), &mut sides(&mut self.core));
+                        }
+                    }
+                }
+            }
+            if network_changed {
+                self.follow_network()?;
+            }
+            self.obey()?;
+            self.work(clock::now())?;
+        }
+        Ok(())
+    }
+
+    /// How long there is nothing to do.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.transport_ready || (self.tun_ready && !self.outbound.blocked()) {
+            return Some(Duration::ZERO);
+        }
+        let (deadline, _) = self.core.tunnel.poll_timeout()?;
+        Some(deadline.since(clock::now()))
+    }
+
+    /// One turn for each direction and for the tunnel's own business.
+    fn work(&mut self, now: Instant) -> io::Result<()> {
+        let sides = &mut sides(&mut self.core);
+        if self.transport_ready {
+            self.transport_ready = self.inbound.pump(now, sides)? == Turn::More;
+        }
+        if self.tun_ready && !self.outbound.blocked() {
+            let turn = self.outbound.pump(now, FRAMES_A_TURN, sides)?;
+            self.tun_ready = turn == Turn::More || self.outbound.blocked();
+        }
+        sides.tunnel.handle_timeout(now);
+        self.outbound.drain(now, sides);
+        self.core.drops = self.outbound.drops();
+        while let Some(event) = self.core.tunnel.poll_event() {
+            (self.notify)(&self.core.tunnel, Notice::Tunnel(event));
+        }
+        Ok(())
+    }
+
+    /// Carries out what other threads asked for.
+    fn obey(&mut self) -> io::Result<()> {
+        while let Ok(command) = self.commands.try_recv() {
+            command(&mut self.core);
+        }
+        self.poll_transport()
+    }
+
+    /// Interfaces, addresses or routes changed: sources may be gone, and better ways may have come.
+    fn follow_network(&mut self) -> io::Result<()> {
+        let Some(monitor) = &mut self.monitor else { return Ok(()) };
+        let mut changed = false;
+        loop {
+            let changes = monitor.poll()?;
+            changed |= changes.any();
+            if !changes.more {
+                break;
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        self.core.tun.refresh()?;
+        self.core.tunnel.device_mut().set_mtu(self.core.tun.mtu());
+        let lost = lost_sources(&self.core, monitor);
+        self.core.tunnel.network_changed(clock::now(), |source| !lost.contains(source));
+        (self.notify)(&self.core.tunnel, Notice::Network);
+        Ok(())
+    }
+
+    /// Polls the descriptors the transport has now. Those it had before left the poll when they were closed.
+    fn poll_transport(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.core.rebound) {
+            return Ok(());
+        }
+        for (index, descriptor) in self.core.transport.descriptors().iter().enumerate() {
+            let token = Token(TRANSPORT + index);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut SourceFd(descriptor), token, interest)?;
+        }
+        self.transport_ready = true;
+        Ok(())
+    }
+}
+
+/// The local addresses in use that are gone, or that the host would no longer choose.
+fn lost_sources(core: &Core, monitor: &mut Monitor) -> BTreeSet<Source> {
+    /// Each costs a question to the kernel while packets wait.
+    const QUESTIONS_A_SOURCE: usize = 32;
+    let (now, mark) = (clock::now(), core.transport.mark());
+    let device = core.tunnel.device();
+    let mut asked: BTreeMap<Source, usize> = BTreeMap::new();
+    let mut lost = BTreeSet::new();
+    for peer in device.peers() {
+        let path = device.peer(now, peer).and_then(|peer| peer.path.copied());
+        let Some(Path::Udp(udp)) = path else { continue };
+        let Some(source) = udp.source else { continue };
+        let asked = asked.entry(source).or_default();
+        if *asked < QUESTIONS_A_SOURCE && !lost.contains(&source) {
+            *asked += 1;
+            // Where the kernel does not answer, the next datagram that fails to leave tells.
+            if !monitor.source_holds(&udp, mark).unwrap_or(true) {
+                lost.insert(source);
+            }
+        }
+    }
+    lost
+}
+
+fn sides(core: &mut Core) -> Sides<'_> {
+    Sides { tun: &mut *core.tun, tunnel: &mut core.tunnel, transport: &mut core.transport }
+}

@@ -1,0 +1,272 @@
+//! From the host to the peers: read, split into the send batch, seal there, send.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use span_core::path::{Path, UdpPath};
+use span_core::time::Instant;
+use span_core::tunnel::Tunnel;
+use span_core::wireguard::{self, PeerId, Reserve as _, Sealer};
+use span_nat::transport::{SendBatch, Transport};
+use span_tun::device::{Device, MAX_FRAME};
+use span_tun::offload::icmp::{self, Unreachable};
+use span_tun::offload::packet::{Ip, Ipv6, protocol};
+use span_tun::offload::{self, Segment, Segments, VirtioHeader};
+
+/// Send lanes of 64 KiB. A super-packet fills little more than one; a lane never used is never touched.
+const LANES: usize = 8;
+
+/// The buffers of the way out.
+pub(super) struct Outbound {
+    frame: Vec<u8>,
+    /// Where a packet is completed that has to wait for a session.
+    waiting: Vec<u8>,
+    batch: SendBatch,
+    /// The transport took no more: nothing is read until it does.
+    blocked: bool,
+    drops: Drops,
+    /// How often the host is told that nobody has a destination.
+    refusals: icmp::Limiter,
+}
+
+/// Packets of the host that did not leave, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drops {
+    /// Neither IPv4 nor IPv6, or not what the virtio header says.
+    pub(crate) malformed: u64,
+    /// No peer has the destination among its allowed IPs.
+    pub(crate) no_route: u64,
+    /// Datagrams of the tunnel itself, routed into it.
+    pub(crate) looped: u64,
+    /// The transport was congested or refused them.
+    pub(crate) transport: u64,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The device may have more.
+    More,
+    /// The device has no more, or the transport takes no more.
+    Over,
+}
+
+/// What a frame is carried with.
+pub(super) struct Sides<'a> {
+    pub(super) tun: &'a mut dyn Device,
+    pub(super) tunnel: &'a mut Tunnel,
+    pub(super) transport: &'a mut dyn Transport,
+}
+
+impl Outbound {
+    pub(super) fn new() -> Self {
+        Outbound {
+            frame: vec![0; MAX_FRAME],
+            waiting: Vec::new(),
+            batch: SendBatch::new(LANES),
+            blocked: false,
+            drops: Drops::default(),
+            refusals: icmp::Limiter::new(Duration::ZERO),
+        }
+    }
+
+    pub(super) fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Whether packets of the host wait for the transport.
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Reads and sends up to `frames` frames.
+    pub(super) fn pump(&mut self, now: Instant, frames: usize, sides: &mut Sides<'_>) -> io::Result<Turn> {
+        for _ in 0..frames {
+            if self.blocked {
+                return Ok(Turn::Over);
+            }
+            match sides.tun.recv(&mut self.frame) {
+                Ok((header, len)) => self.carry(now, &header, len, sides),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.flush(now, sides);
+                    return Ok(Turn::Over);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.flush(now, sides);
+        Ok(if self.blocked { Turn::Over } else { Turn::More })
+    }
+
+    /// Sends what the tunnel itself has to say: handshakes, keepalives, packets that waited for a session.
+    pub(super) fn drain(&mut self, now: Instant, sides: &mut Sides<'_>) {
+        while !self.blocked {
+            if sides.tunnel.poll_transmit(now, &mut self.batch).is_none() {
+                break;
+            }
+        }
+        self.flush(now, sides);
+    }
+
+    /// Hands the batch to the transport; what it does not take stays.
+    pub(super) fn flush(&mut self, now: Instant, sides: &mut Sides<'_>) {
+        if self.batch.is_empty() {
+            self.blocked = false;
+            return;
+        }
+        let outcome = self.batch.flush(sides.transport);
+        self.drops.transport += outcome.drops.total();
+        self.blocked = outcome.blocked;
+        for path in self.batch.lost_sources() {
+            if let Path::Udp(UdpPath { source: Some(lost), .. }) = path {
+                sides.tunnel.network_changed(now, |source| source != lost);
+            }
+        }
+    }
+
+    /// Carries one frame of the host to the peer that has its destination.
+    fn carry(&mut self, now: Instant, header: &VirtioHeader, len: usize, sides: &mut Sides<'_>) {
+        let frame = &mut self.frame[..len];
+        let Some(destination) = offload::packet::destination(frame) else {
+            self.drops.malformed += 1;
+            return;
+        };
+        let Some(peer) = sides.tunnel.route(destination) else {
+            self.drops.no_route += 1;
+            if self.refusals.allow(Duration::from_nanos(now.as_nanos())) {
+                refuse(frame, sides.tun);
+            }
+            return;
+        };
+        if is_own_datagram(frame, now, peer, sides.tunnel) {
+            self.drops.looped += 1;
+            return;
+        }
+        let mtu = usize::from(sides.tun.mtu());
+        let Ok(segments) = offload::split(header, frame) else {
+            self.drops.malformed += 1;
+            return;
+        };
+        let burst = segments.len() > 1;
+        match sides.tunnel.outbound(now, peer) {
+            wireguard::Outbound::Ready(sending) => {
+                let path = *sending.path;
+                let sealed = seal(&mut self.batch, segments, sending.sealer, &path, mtu);
+                self.drops.transport += sealed.lost;
+                sides.tunnel.sent(now, peer, sealed.packets, sealed.bytes);
+                // A burst is worth a system call of its own, and its bytes are still in the cache.
+                if burst {
+                    self.flush(now, sides);
+                }
+            }
+            wireguard::Outbound::Stage | wireguard::Outbound::NoPath => {
+                for segment in segments {
+                    self.waiting.resize(segment.len(), 0);
+                    segment.write_to(&mut self.waiting);
+                    sides.tunnel.stage(now, peer, &self.waiting);
+                }
+            }
+            wireguard::Outbound::Gone => self.drops.no_route += 1,
+        }
+    }
+}
+
+/// Whether the frame is what the tunnel itself sent to this peer: the host routes the peer's endpoint into the
+/// tunnel. Carrying it would send it again, longer, without end.
+fn is_own_datagram(frame: &[u8], now: Instant, peer: PeerId, tunnel: &Tunnel) -> bool {
+    let Some(destination) = udp_destination(frame) else { return false };
+    let path = tunnel.device().peer(now, peer).and_then(|peer| peer.path.copied());
+    path.and_then(|path| path.remote()) == Some(destination)
+}
+
+/// Where a packet goes if it is UDP and holds its header.
+fn udp_destination(packet: &[u8]) -> Option<SocketAddr> {
+    let (header, address) = match Ip::parse(packet)? {
+        Ip::V4(ip) if ip.protocol() == protocol::UDP && ip.fragment_offset() == 0 => {
+            (ip.header_len(), ip.destination().into())
+        }
+        Ip::V6(ip) if ip.next_header() == protocol::UDP => (Ipv6::HEADER_LEN, ip.destination().into()),
+        Ip::V4(_) | Ip::V6(_) => return None,
+    };
+    let port = packet.get(header + 2..header + 4)?.try_into().ok()?;
+    Some(SocketAddr::new(address, u16::from_be_bytes(port)))
+}
+
+/// What became of the packets of one frame.
+#[derive(Clone, Copy, Default)]
+struct Sealed {
+    packets: u32,
+    bytes: u64,
+    lost: u64,
+}
+
+/// Writes the segments to the places they are sent from, and seals them there.
+fn seal(
+    batch: &mut SendBatch,
+    mut segments: Segments<'_>,
+    sealer: &Sealer,
+    path: &Path,
+    mtu: usize,
+) -> Sealed {
+    let mut sealed = Sealed::default();
+    while segments.len() > 0 {
+        // All segments but the last are equally long: they make bursts, the last goes by itself.
+        let stride = Sealer::slot_len(segments.stride(), mtu);
+        let most = (SendBatch::max_datagram(path) / stride).clamp(1, SendBatch::MAX_SEGMENTS);
+        let run = (segments.len() - 1).min(most);
+        if run > 0 {
+            sealed.add(seal_run(batch, segments.by_ref().take(run), run, stride, sealer, path));
+        } else if let Some(last) = segments.next() {
+            let stride = Sealer::slot_len(last.len(), mtu);
+            sealed.add(seal_run(batch, core::iter::once(last), 1, stride, sealer, path));
+        }
+    }
+    sealed
+}
+
+/// Seals `count` segments side by side in slots of `stride` bytes.
+fn seal_run<'a>(
+    batch: &mut SendBatch,
+    segments: impl Iterator<Item = Segment<'a>>,
+    count: usize,
+    stride: usize,
+    sealer: &Sealer,
+    path: &Path,
+) -> Sealed {
+    let lost = Sealed { lost: count as u64, ..Sealed::default() };
+    let Some(slots) = batch.reserve_burst(path, count, stride) else {
+        segments.for_each(drop);
+        return lost;
+    };
+    for (segment, slot) in segments.zip(slots.chunks_exact_mut(stride)) {
+        let end = Sealer::PLAINTEXT_AT + segment.len();
+        segment.write_to(&mut slot[Sealer::PLAINTEXT_AT..end]);
+        slot[end..stride - (Sealer::OVERHEAD - Sealer::PLAINTEXT_AT)].fill(0);
+    }
+    match sealer.seal_burst(slots, stride) {
+        Ok(_) => Sealed { packets: count as u32, bytes: (count * stride) as u64, lost: 0 },
+        Err(_) => {
+            batch.release();
+            lost
+        }
+    }
+}
+
+impl Sealed {
+    fn add(&mut self, other: Sealed) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.lost += other.lost;
+    }
+}
+
+/// Tells the host by ICMP that nobody has the destination, as the kernel's WireGuard does.
+fn refuse(packet: &[u8], tun: &mut dyn Device) {
+    let mut answer = [0; icmp::MAX_LEN];
+    // The answer comes from the destination itself: a host drops what claims to be from its own address.
+    if let Some(len) = icmp::unreachable(packet, Unreachable::Host, None, &mut answer) {
+        // A device that does not take it drops and counts it.
+        let _ = tun.send(&VirtioHeader::default(), &[IoSlice::new(&answer[..len])]);
+    }
+}

@@ -1,0 +1,10 @@
+//! Span against the real kernel and real peers, in network namespaces.
+
+mod bad_input;
+mod behaviour;
+mod configuration;
+mod discovery;
+mod interop;
+mod mesh;
+mod pair;
+mod rekey;
