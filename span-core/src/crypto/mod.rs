@@ -45,6 +45,35 @@ pub trait Aead: Send + Sync {
     /// Decrypts `data`, which ends in the tag, in place: on success the plaintext is at its front. On
     /// failure the contents of `data` are unspecified, but never plaintext.
     fn open(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> Result<(), Forged>;
+
+    /// Seals many texts under consecutive counters, without `aad`. Each stands in a slot of `stride` bytes:
+    /// `text_at` bytes that are left alone, the text, room for the tag.
+    ///
+    /// A provider that is faster at many than at one does it here.
+    #[inline]
+    fn seal_burst(&self, first: u64, slots: &mut [u8], stride: usize, text_at: usize) {
+        for (counter, slot) in (first..).zip(slots.chunks_exact_mut(stride)) {
+            let (text, tag) = slot[text_at..].split_at_mut(stride - text_at - TAG_LEN);
+            tag.copy_from_slice(&self.seal(counter, &[], text));
+        }
+    }
+
+    /// Opens many at once, laid out as for [`seal_burst`](Aead::seal_burst), each with its own counter, and
+    /// says of each whether it was authentic.
+    #[inline]
+    fn open_burst(
+        &self,
+        counters: &[u64],
+        slots: &mut [u8],
+        stride: usize,
+        text_at: usize,
+        authentic: &mut [bool],
+    ) {
+        for ((counter, slot), authentic) in counters.iter().zip(slots.chunks_exact_mut(stride)).zip(authentic)
+        {
+            *authentic = self.open(*counter, &[], &mut slot[text_at..]).is_ok();
+        }
+    }
 }
 
 #[cfg(test)]
