@@ -100,7 +100,8 @@ fn members_are_reached_through_the_mesh_only(mesh: &mut Mesh) {
         if node.host.name() == "n1" {
             let pings =
                 packets.iter().filter(|packet| packet.kind == Kind::Icmp && to_stranger(packet)).count();
-            assert_eq!(pings, 120, "pings to a stranger and their answers: {seen}");
+            // Where an answer is slow, ping asks once more.
+            assert!(pings >= 120, "{pings} pings to a stranger and their answers: {seen}");
             assert!(packets.iter().any(|packet| packet.kind == Kind::Tcp && to_stranger(packet)));
         }
     }

@@ -196,7 +196,8 @@ fn classify(frame: &[u8]) -> Packet {
         (6, _) => Kind::Tcp,
         (17, [_, _, _, _, _, _, _, _, kind @ 1..=4, 0, 0, 0, ..]) => Kind::WireGuard(*kind),
         (17, _) => Kind::Udp,
-        (58, [130..=137 | 143, ..]) => Kind::Neighbours,
+        // IGMP, and the same for IPv6.
+        (2, _) | (58, [130..=137 | 143, ..]) => Kind::Neighbours,
         (1 | 58, _) => Kind::Icmp,
         _ => Kind::Other,
     };
