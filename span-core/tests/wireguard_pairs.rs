@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{Draws, Outbox, deliver, drain, ipv4, key, path, send};
+use span_core::crypto::{Suite, Suites};
 use span_core::key::PresharedKey;
 use span_core::path::Path;
 use span_core::time::{Instant, UnixTime};
@@ -16,6 +17,8 @@ struct Side {
     peer: PeerId,
     at: Path,
     private: u8,
+    /// Its policy.
+    accepts_aes: bool,
 }
 
 struct World {
@@ -28,6 +31,8 @@ struct World {
     /// Inner packets on their way to each side.
     expected: [BTreeSet<Vec<u8>>; 2],
     delivered: [u64; 2],
+    /// How often they came to use ChaCha20-Poly1305, and AES-256-GCM.
+    agreed: [u64; 2],
     serial: u64,
 }
 
@@ -45,6 +50,7 @@ impl World {
             network: Vec::new(),
             expected: [BTreeSet::new(), BTreeSet::new()],
             delivered: [0; 2],
+            agreed: [0; 2],
             serial: 0,
         }
     }
@@ -86,7 +92,10 @@ impl World {
                 let unix = self.sides[side].device.unix_time(self.now);
                 let keys = self.keys();
                 let at = self.places();
+                let accepts_aes = self.sides[side].accepts_aes;
                 self.sides[side] = device(side, keys, at, self.now, unix, &mut self.draws);
+                self.sides[side].accepts_aes = accepts_aes;
+                self.apply_policy(side);
                 self.share_preshared_key();
             }
             193 => {
@@ -109,6 +118,15 @@ impl World {
                 let Side { device, peer, .. } = &mut self.sides[side];
                 device.initiate_now(self.now, *peer);
             }
+            197 => {
+                // Another policy; the other side hears of it, or goes on by what it knows.
+                self.sides[side].accepts_aes ^= true;
+                self.apply_policy(side);
+                self.sides[side].learn_suite(self.now, self.sides[1 - side].accepts_aes);
+                if self.draws.below(2) == 0 {
+                    self.sides[1 - side].learn_suite(self.now, self.sides[side].accepts_aes);
+                }
+            }
             _ => self.introduce(),
         }
         self.pump();
@@ -126,6 +144,11 @@ impl World {
         for Side { device, peer, .. } in &mut self.sides {
             device.set_preshared_key(*peer, PresharedKey::from_bytes(self.preshared));
         }
+    }
+
+    fn apply_policy(&mut self, side: usize) {
+        let Side { device, accepts_aes, .. } = &mut self.sides[side];
+        device.accept_suites(accepts_aes.then_some(Suite::Aes256Gcm).into_iter().collect::<Suites>());
     }
 
     fn change_private_key(&mut self, side: usize, new: u8) {
@@ -231,6 +254,22 @@ impl World {
         }
     }
 
+    /// Both know what the other accepts: so will their next session be.
+    fn agree_on_a_suite(&mut self) {
+        let accept = [0, 1].map(|side| self.sides[side].accepts_aes);
+        for side in [0, 1] {
+            self.sides[side].learn_suite(self.now, accept[1 - side]);
+        }
+        let both = accept == [true; 2] && Suite::Aes256Gcm.is_available();
+        let wanted = if both { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
+        self.calm();
+        for Side { device, peer, .. } in &self.sides {
+            let suite = device.peer(self.now, *peer).and_then(|peer| peer.suite);
+            assert_eq!(suite, Some(wanted));
+        }
+        self.agreed[usize::from(both)] += 1;
+    }
+
     fn flush(&mut self) {
         self.pump();
         while !self.network.is_empty() {
@@ -252,23 +291,37 @@ fn device(
     let peer = device.add_peer(now, key(keys[1 - side]).public_key()).expect("another's key");
     device.add_allowed_ip(peer, format!("10.0.0.{}/32", 2 - side).parse().expect("a prefix"));
     device.set_path(now, peer, Some(at[1 - side]));
-    Side { device, peer, at: at[side], private: keys[side] }
+    Side { device, peer, at: at[side], private: keys[side], accepts_aes: false }
+}
+
+impl Side {
+    /// Its record of the other side says so.
+    fn learn_suite(&mut self, now: Instant, other_accepts_aes: bool) {
+        let suite =
+            if self.accepts_aes && other_accepts_aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
+        self.device.set_suite(now, self.peer, suite);
+    }
 }
 
 #[test]
 fn nothing_twice_nothing_forged_and_always_back() {
+    let (mut plain, mut aes) = (0, 0);
     for seed in 1..=6 {
         let mut world = World::new(seed);
         for step in 0..3000 {
             world.step();
             if step % 300 == 299 {
                 world.calm();
+                world.agree_on_a_suite();
             }
         }
+        plain += world.agreed[0];
+        aes += world.agreed[1];
         assert!(
             world.delivered.iter().all(|delivered| *delivered > 300),
             "seed {seed}: {:?}",
             world.delivered
         );
     }
+    assert!(plain > 10 && (aes > 10 || !Suite::Aes256Gcm.is_available()), "{plain} and {aes}");
 }

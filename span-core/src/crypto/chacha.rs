@@ -3,19 +3,22 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, XChaCha20Poly1305};
 use zeroize::Zeroize;
 
-use super::{Aead, Forged, TAG_LEN};
+use super::{Aead, Forged, Suite, TAG_LEN};
+
+const SUITE: Suite = Suite::ChaCha20Poly1305;
 
 /// ChaCha20-Poly1305 in pure Rust: for targets `ring` does not build for.
 pub struct ChaChaKey([u8; 32]);
 
 impl Aead for ChaChaKey {
-    fn new(key: &[u8; 32]) -> Self {
+    fn new(suite: Suite, key: &[u8; 32]) -> Self {
+        assert!(suite == SUITE, "this provider has no {suite}");
         ChaChaKey(*key)
     }
 
     fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         self.cipher()
-            .encrypt_inout_detached(&nonce(counter).into(), aad, InOutBuf::from(data))
+            .encrypt_inout_detached(&SUITE.nonce(counter).into(), aad, InOutBuf::from(data))
             .expect("a packet is far below the AEAD's limit of 256 GiB")
             .into()
     }
@@ -23,7 +26,7 @@ impl Aead for ChaChaKey {
     fn open(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> Result<(), Forged> {
         let (text, tag) = data.split_last_chunk_mut::<TAG_LEN>().ok_or(Forged)?;
         self.cipher()
-            .decrypt_inout_detached(&nonce(counter).into(), aad, InOutBuf::from(text), &(*tag).into())
+            .decrypt_inout_detached(&SUITE.nonce(counter).into(), aad, InOutBuf::from(text), &(*tag).into())
             .map_err(|_| Forged)
     }
 }
@@ -39,12 +42,6 @@ impl Drop for ChaChaKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
-}
-
-fn nonce(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&counter.to_le_bytes());
-    nonce
 }
 
 /// Encrypts `data` in place with XChaCha20-Poly1305 and a random nonce, for cookie replies.

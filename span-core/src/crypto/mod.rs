@@ -1,19 +1,24 @@
-//! The seam to cryptography: X25519, BLAKE2s with HMAC and HKDF, and ChaCha20-Poly1305.
+//! The seam to cryptography: X25519, BLAKE2s with HMAC and HKDF, and the AEADs of the two [`Suite`]s.
 //!
 //! The AEAD has two providers with one shape, [`Aead`]. [`AeadKey`] is the one this build uses: `ring` with
-//! the feature of that name (the default), else the pure-Rust `chacha20poly1305`, which builds everywhere.
+//! the feature of that name (the default), else the pure-Rust `chacha20poly1305`, which builds everywhere and
+//! has WireGuard's own suite only.
 //! Hashes and the key agreement are the same crates everywhere.
 
 mod blake2s;
 mod chacha;
 #[cfg(feature = "ring")]
 mod ring;
+mod suite;
 mod x25519;
 
 pub use blake2s::{hash, hkdf1, hkdf2, hkdf3, keyed_mac};
 pub use chacha::{ChaChaKey, xchacha_open, xchacha_seal};
 #[cfg(feature = "ring")]
 pub use ring::RingKey;
+pub use suite::{Suite, Suites, UnknownSuite};
+#[cfg(test)]
+pub(crate) use x25519::AGREEMENTS;
 pub use x25519::{EphemeralKey, diffie_hellman};
 
 /// The AEAD provider of this build.
@@ -31,13 +36,12 @@ pub const TAG_LEN: usize = 16;
 #[error("authentication failed")]
 pub struct Forged;
 
-/// ChaCha20-Poly1305 (RFC 8439) under one key, with WireGuard's nonces: four zero bytes and a counter,
-/// little-endian.
+/// The AEAD of a suite under one key, with Noise's nonces: four zero bytes and a counter.
 ///
 /// Callers never use a counter twice under one key. A key is wiped when dropped.
 pub trait Aead: Send + Sync {
-    /// Expands `key`.
-    fn new(key: &[u8; 32]) -> Self;
+    /// Expands `key`. Panics for a suite that the provider does not have: see [`Suite::is_available`].
+    fn new(suite: Suite, key: &[u8; 32]) -> Self;
 
     /// Encrypts `data` in place and returns the tag over it and `aad`.
     fn seal(&self, counter: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN];

@@ -14,7 +14,8 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn both_providers_agree() {
     let key = core::array::from_fn(|i| i as u8 * 7 + 1);
-    let (ring, soft) = (RingKey::new(&key), ChaChaKey::new(&key));
+    let suite = Suite::ChaCha20Poly1305;
+    let (ring, soft) = (RingKey::new(suite, &key), ChaChaKey::new(suite, &key));
     for len in (0..=200).chain([255, 256, 257, 1420, 1424, 9000]) {
         let counter = 0x0123_4567_89ab_cdef_u64.wrapping_mul(len as u64 + 1);
         let plain: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
@@ -34,8 +35,46 @@ fn both_providers_agree() {
     }
 }
 
-fn forgeries_are_refused<A: Aead>() {
-    let key = A::new(&[9; 32]);
+/// The same against the pure-Rust `aes-gcm`, with the nonce written out.
+#[cfg(feature = "ring")]
+#[test]
+fn aes_gcm_agrees_with_another_implementation() {
+    use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+    let key: [u8; 32] = core::array::from_fn(|i| i as u8 * 7 + 1);
+    let ring = RingKey::new(Suite::Aes256Gcm, &key);
+    let other = aes_gcm::Aes256Gcm::new(&key.into());
+    for len in (0..=200).chain([255, 256, 257, 1420, 1424, 9000]) {
+        let counter = 0x0123_4567_89ab_cdef_u64.wrapping_mul(len as u64 + 1);
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&counter.to_be_bytes());
+        let plain: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
+        let aad = &plain[..len.min(33)];
+
+        let mut by_ring = plain.clone();
+        let tag = ring.seal(counter, aad, &mut by_ring);
+        by_ring.extend_from_slice(&tag);
+        let by_other = other.encrypt(&nonce.into(), Payload { msg: &plain, aad }).unwrap();
+        assert_eq!(by_ring, by_other, "length {len}");
+        ring.open(counter, aad, &mut by_ring).unwrap();
+        assert_eq!(by_ring[..len], plain);
+    }
+}
+
+/// McGrew and Viega, "The Galois/Counter Mode of Operation", appendix B, test cases 13 and 14: those for a key
+/// of 256 bits whose nonce is one of ours.
+#[cfg(feature = "ring")]
+#[test]
+fn aes_gcm_vectors() {
+    let key = RingKey::new(Suite::Aes256Gcm, &[0; 32]);
+    assert_eq!(key.seal(0, &[], &mut [])[..], hex("530f8afbc74536b9a963b4f1c4cb738b")[..]);
+    let mut block = [0; 16];
+    let tag = key.seal(0, &[], &mut block);
+    assert_eq!(block[..], hex("cea7403d4d606b6e074ec5d3baf39d18")[..]);
+    assert_eq!(tag[..], hex("d0d1c8a799996bf0265b98b5d48ab919")[..]);
+}
+
+fn forgeries_are_refused<A: Aead>(suite: Suite) {
+    let key = A::new(suite, &[9; 32]);
     let mut sealed = [5; 40].to_vec();
     let tag = key.seal(3, b"aad", &mut sealed);
     sealed.extend_from_slice(&tag);
@@ -47,19 +86,21 @@ fn forgeries_are_refused<A: Aead>() {
     assert_eq!(key.open(4, b"aad", &mut sealed.clone()), Err(Forged), "another counter");
     assert_eq!(key.open(3, b"aae", &mut sealed.clone()), Err(Forged), "another context");
     assert_eq!(key.open(3, b"aad", &mut sealed[..15].to_vec()), Err(Forged), "shorter than a tag");
-    assert_eq!(A::new(&[8; 32]).open(3, b"aad", &mut sealed.clone()), Err(Forged), "another key");
+    assert_eq!(A::new(suite, &[8; 32]).open(3, b"aad", &mut sealed.clone()), Err(Forged), "another key");
     assert_eq!(key.open(3, b"aad", &mut sealed), Ok(()));
 }
 
 #[cfg(feature = "ring")]
 #[test]
 fn ring_refuses_forgeries() {
-    forgeries_are_refused::<RingKey>();
+    for suite in Suite::ALL {
+        forgeries_are_refused::<RingKey>(suite);
+    }
 }
 
 #[test]
 fn pure_rust_refuses_forgeries() {
-    forgeries_are_refused::<ChaChaKey>();
+    forgeries_are_refused::<ChaChaKey>(Suite::ChaCha20Poly1305);
 }
 
 /// RFC 7693, appendix B.

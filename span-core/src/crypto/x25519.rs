@@ -35,6 +35,14 @@ pub fn diffie_hellman(private: &PrivateKey, public: &PublicKey) -> Option<Zeroiz
 }
 
 fn agree(private: &StaticSecret, public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+    #[cfg(test)]
+    AGREEMENTS.set(AGREEMENTS.get() + 1);
     let shared = private.diffie_hellman(&x25519_dalek::PublicKey::from(*public));
     shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Key agreements of this thread, the costliest thing a stranger can make us do.
+    pub(crate) static AGREEMENTS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }

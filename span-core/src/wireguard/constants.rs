@@ -8,6 +8,11 @@ use core::time::Duration;
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// A session never seals or accepts this counter or a later one.
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// An AES-256-GCM session that has sealed this many blocks of 16 bytes (256 GiB) asks for a new one. How this
+/// and the next follow from the bounds of GCM is in Span's documentation, `docs/ciphers.md`.
+pub const REKEY_AFTER_BLOCKS: u64 = 1 << 34;
+/// An AES-256-GCM session never seals more blocks than this.
+pub const REJECT_AFTER_BLOCKS: u64 = 1 << 35;
 /// The initiator of a session this old begins a new handshake when it sends.
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 /// A session this old neither seals nor accepts packets.

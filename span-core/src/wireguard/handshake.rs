@@ -9,16 +9,24 @@ use zeroize::Zeroizing;
 
 use super::message::{INITIATION_LEN, Initiation, RESPONSE_LEN, Response};
 use crate::crypto::{
-    Aead, AeadKey, EphemeralKey, Forged, TAG_LEN, diffie_hellman, hash, hkdf1, hkdf2, hkdf3,
+    Aead, AeadKey, EphemeralKey, Forged, Suite, Suites, TAG_LEN, diffie_hellman, hash, hkdf1, hkdf2, hkdf3,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::time::Tai64N;
 
-const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
+/// The protocol's name (Noise specification, section 8), from which both sides begin their transcript.
+const fn construction(suite: Suite) -> &'static [u8] {
+    match suite {
+        Suite::ChaCha20Poly1305 => b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s",
+        Suite::Aes256Gcm => b"Noise_IKpsk2_25519_AESGCM_BLAKE2s",
+    }
+}
+
 const IDENTIFIER: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
 
 /// What a completed handshake yields.
 pub(super) struct TransportKeys {
+    pub(super) suite: Suite,
     pub(super) sending: Zeroizing<[u8; 32]>,
     pub(super) receiving: Zeroizing<[u8; 32]>,
     /// The peer's index for the session.
@@ -41,13 +49,14 @@ impl InitiatorState {
     /// Writes an initiation, but for its MACs.
     pub(super) fn begin(
         rng: &mut impl Rng,
+        suite: Suite,
         index: u32,
         own_public: &PublicKey,
         peer: &PublicKey,
         static_static: &[u8; 32],
         timestamp: Tai64N,
     ) -> Result<(Self, [u8; INITIATION_LEN]), Forged> {
-        let mut noise = Noise::new(peer);
+        let mut noise = Noise::new(suite, peer);
         let ephemeral = EphemeralKey::generate(rng);
         let ephemeral_public = ephemeral.public();
         noise.mix_ephemeral(&ephemeral_public);
@@ -75,8 +84,9 @@ impl InitiatorState {
         noise.mix_secret(&*diffie_hellman(private, &PublicKey::from_bytes(*ephemeral)).ok_or(Forged)?);
         let key = noise.mix_preshared(preshared);
         noise.open::<0>(&key, response.sealed_nothing())?;
+        let suite = noise.suite;
         let [sending, receiving] = noise.split();
-        Ok(TransportKeys { sending, receiving, receiver: response.sender() })
+        Ok(TransportKeys { suite, sending, receiving, receiver: response.sender() })
     }
 }
 
@@ -89,18 +99,24 @@ pub(super) struct ReceivedInitiation<'a> {
 }
 
 impl<'a> ReceivedInitiation<'a> {
-    /// Opens the sender's static key. Costs one key agreement.
+    /// Opens the sender's static key, in the first of the accepted suites in which it opens. Costs one key
+    /// agreement, and some hashes for each suite.
     pub(super) fn open(
         private: &PrivateKey,
         own_public: &PublicKey,
+        accepted: Suites,
         message: Initiation<'a>,
     ) -> Result<Self, Forged> {
-        let mut noise = Noise::new(own_public);
         let ephemeral = PublicKey::from_bytes(*message.ephemeral());
-        noise.mix_ephemeral(ephemeral.as_bytes());
-        let key = noise.mix_key(&*diffie_hellman(private, &ephemeral).ok_or(Forged)?);
-        let peer = PublicKey::from_bytes(noise.open(&key, message.sealed_static())?);
-        Ok(ReceivedInitiation { peer, message, noise })
+        let shared = diffie_hellman(private, &ephemeral).ok_or(Forged)?;
+        let open = |suite| {
+            let mut noise = Noise::new(suite, own_public);
+            noise.mix_ephemeral(ephemeral.as_bytes());
+            let key = noise.mix_key(&shared);
+            let peer = PublicKey::from_bytes(noise.open(&key, message.sealed_static()).ok()?);
+            Some(ReceivedInitiation { peer, message, noise })
+        };
+        accepted.iter().find_map(open).ok_or(Forged)
     }
 
     /// Opens the timestamp, which proves that the sender has the static key.
@@ -142,23 +158,25 @@ impl OpenedInitiation {
         let key = self.noise.mix_preshared(preshared);
         let mut sealed_nothing = [0; 16];
         self.noise.seal(&key, &[], &mut sealed_nothing);
+        let suite = self.noise.suite;
         let [receiving, sending] = self.noise.split();
         let message = Response::write(index, self.sender, &ephemeral_public, &sealed_nothing);
-        Ok((TransportKeys { sending, receiving, receiver: self.sender }, message))
+        Ok((TransportKeys { suite, sending, receiving, receiver: self.sender }, message))
     }
 }
 
 /// The chaining key and the hash of all that was said.
 #[derive(Clone)]
 struct Noise {
+    suite: Suite,
     chain: Zeroizing<[u8; 32]>,
     hash: [u8; 32],
 }
 
 impl Noise {
-    fn new(responder: &PublicKey) -> Self {
-        let chain = hash(&[CONSTRUCTION]);
-        let mut noise = Noise { hash: hash(&[&chain, IDENTIFIER]), chain: Zeroizing::new(chain) };
+    fn new(suite: Suite, responder: &PublicKey) -> Self {
+        let chain = hash(&[construction(suite)]);
+        let mut noise = Noise { suite, hash: hash(&[&chain, IDENTIFIER]), chain: Zeroizing::new(chain) };
         noise.mix_hash(responder.as_bytes());
         noise
     }
@@ -179,14 +197,14 @@ impl Noise {
     fn mix_key(&mut self, input: &[u8; 32]) -> AeadKey {
         let [chain, key] = hkdf2(&self.chain, input);
         self.chain = chain;
-        AeadKey::new(&key)
+        AeadKey::new(self.suite, &key)
     }
 
     fn mix_preshared(&mut self, preshared: &PresharedKey) -> AeadKey {
         let [chain, hash, key] = hkdf3(&self.chain, preshared.as_bytes());
         self.chain = chain;
         self.mix_hash(&*hash);
-        AeadKey::new(&key)
+        AeadKey::new(self.suite, &key)
     }
 
     /// Seals `plain` into `sealed`, which is longer by a tag.

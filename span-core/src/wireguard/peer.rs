@@ -10,8 +10,8 @@ use rand_core::Rng;
 
 use super::agenda::Agenda;
 use super::constants::{
-    ERASE_AFTER, JITTER_MAX, KEEPALIVE_TIMEOUT, MAX_STAGED, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES,
-    REKEY_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT,
+    ERASE_AFTER, JITTER_MAX, KEEPALIVE_TIMEOUT, MAX_STAGED, REJECT_AFTER_TIME, REKEY_AFTER_TIME,
+    REKEY_ATTEMPT_TIME, REKEY_TIMEOUT,
 };
 use super::cookie::CookieJar;
 use super::counters::DropReason;
@@ -20,6 +20,7 @@ use super::handshake::{InitiatorState, StaticStatic};
 use super::index::IndexTable;
 use super::session::Session;
 use super::timers::{Timer, Timers};
+use crate::crypto::{Suite, Suites};
 use crate::key::{PresharedKey, PublicKey};
 use crate::path::Path;
 use crate::time::{Instant, Tai64N, UnixTime};
@@ -33,6 +34,10 @@ pub(super) struct Peer {
     pub(super) public_key: PublicKey,
     pub(super) preshared_key: PresharedKey,
     pub(super) static_static: StaticStatic,
+    /// The suite of our initiations, as configured.
+    suite: Suite,
+    /// The suite of the last session that the peer has begun and used since then: it knows best.
+    heard_suite: Option<Suite>,
     pub(super) path: Option<Path>,
     /// Initiations are handed to the caller, who sends them over several paths.
     pub(super) raced: bool,
@@ -99,6 +104,8 @@ impl Peer {
             public_key,
             preshared_key: PresharedKey::default(),
             static_static,
+            suite: Suite::default(),
+            heard_suite: None,
             path: None,
             raced: false,
             keepalive: None,
@@ -192,6 +199,8 @@ impl Peer {
             release(indices, core::mem::replace(&mut self.previous, before));
             release(indices, self.older.take());
             self.current_used = true;
+            // Only now: an initiation by itself may be an old one that somebody has kept.
+            self.heard_suite = self.current.as_ref().map(|session| session.suite);
         }
     }
 
@@ -253,6 +262,27 @@ impl Peer {
     }
 
     // Handshakes
+
+    /// The suite of our next initiation. Whether initiations are answered plays no part in it: who can make
+    /// packets disappear must not choose.
+    pub(super) fn suite_to_begin_with(&self) -> Suite {
+        self.heard_suite.unwrap_or(self.suite)
+    }
+
+    /// Sets the suite of our initiations, whatever the peer was heard to use. A session of another one is
+    /// renewed.
+    pub(super) fn set_suite(&mut self, suite: Suite, now: Instant, agenda: &mut Agenda) {
+        self.suite = suite;
+        self.heard_suite = None;
+        if self.sealing(now).is_some_and(|session| session.suite != suite) {
+            self.request_handshake(now, agenda);
+        }
+    }
+
+    /// What was heard counts only if it is accepted still.
+    pub(super) fn accept_suites(&mut self, accepted: Suites) {
+        self.heard_suite = self.heard_suite.filter(|suite| accepted.contains(*suite));
+    }
 
     /// Notes an initiation that was written. Of too many, the oldest gives way.
     pub(super) fn remember_initiation(&mut self, state: InitiatorState, indices: &mut IndexTable) {
@@ -365,7 +395,7 @@ impl Peer {
     /// A packet was sealed: a session that is old or much used asks for the next one.
     pub(super) fn keep_fresh_on_send(&mut self, now: Instant, agenda: &mut Agenda) {
         let stale = self.current.as_ref().is_some_and(|session| {
-            session.sealer.sealed() > REKEY_AFTER_MESSAGES
+            session.sealer.is_worn()
                 || (session.role == Role::Initiator && now >= session.born + REKEY_AFTER_TIME)
         });
         if stale {

@@ -5,18 +5,23 @@ use core::sync::atomic::Ordering;
 
 use portable_atomic::AtomicU64;
 
-use super::constants::{PADDING, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME};
+use super::constants::{
+    PADDING, REJECT_AFTER_BLOCKS, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_BLOCKS,
+    REKEY_AFTER_MESSAGES,
+};
 use super::event::Role;
+use super::handshake::TransportKeys;
 use super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader};
 use super::replay::Replay;
-use crate::crypto::{Aead, AeadKey, Forged};
+use crate::crypto::{Aead, AeadKey, Forged, Suite};
 use crate::time::Instant;
 
 /// Why a packet cannot be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The session has used up its counters; a new handshake is needed.
+    /// The session has used up its counters, or the blocks that its cipher may seal; a new handshake is
+    /// needed.
     #[error("the session has sealed as many packets as it may; ask the device for the next session")]
     Exhausted,
     /// The slot has no room for header and tag, or the stride does not divide the burst.
@@ -34,6 +39,8 @@ pub struct Sealer {
     receiver: u32,
     /// The next counter.
     counter: AtomicU64,
+    /// Calls of the block cipher so far, where they are limited.
+    blocks: Option<AtomicU64>,
 }
 
 impl Sealer {
@@ -42,8 +49,12 @@ impl Sealer {
     /// Where the plaintext stands in a slot.
     pub const PLAINTEXT_AT: usize = DATA_HEADER_LEN;
 
-    pub(super) fn new(key: &[u8; 32], receiver: u32) -> Self {
-        Sealer { key: AeadKey::new(key), receiver, counter: AtomicU64::new(0) }
+    pub(super) fn new(suite: Suite, key: &[u8; 32], receiver: u32) -> Self {
+        let blocks = match suite {
+            Suite::ChaCha20Poly1305 => None,
+            Suite::Aes256Gcm => Some(AtomicU64::new(0)),
+        };
+        Sealer { key: AeadKey::new(suite, key), receiver, counter: AtomicU64::new(0), blocks }
     }
 
     /// The length of the slot for a plaintext of `len` bytes on a link of `mtu` bytes: padded to a multiple
@@ -71,7 +82,11 @@ impl Sealer {
         if stride < DATA_OVERHEAD || !slots.len().is_multiple_of(stride) {
             return Err(SealError::SlotLength);
         }
-        let first = self.take_counters((slots.len() / stride) as u64)?;
+        let packets = (slots.len() / stride) as u64;
+        if let Some(blocks) = &self.blocks {
+            take_blocks(blocks, packets * blocks_in(stride))?;
+        }
+        let first = self.take_counters(packets)?;
         for (counter, slot) in (first..).zip(slots.chunks_exact_mut(stride)) {
             let header = DataHeader { receiver: self.receiver, counter };
             slot[..DATA_HEADER_LEN].copy_from_slice(&header.to_bytes());
@@ -83,6 +98,22 @@ impl Sealer {
     /// How many counters have been used.
     pub fn sealed(&self) -> u64 {
         self.counter.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much has been sealed that the next session should be asked for.
+    #[inline]
+    pub(super) fn is_worn(&self) -> bool {
+        self.sealed() > REKEY_AFTER_MESSAGES || self.blocks() > REKEY_AFTER_BLOCKS
+    }
+
+    /// Whether nothing more can be sealed.
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        self.sealed() >= REJECT_AFTER_MESSAGES || self.blocks() >= REJECT_AFTER_BLOCKS
+    }
+
+    fn blocks(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.load(Ordering::Relaxed))
     }
 
     /// Reserves `count` counters. The limit is never passed, not even by failing attempts, so that no
@@ -100,6 +131,30 @@ impl Sealer {
     pub(super) fn set_counter(&self, next: u64) {
         self.counter.store(next, Ordering::Relaxed);
     }
+
+    #[cfg(test)]
+    pub(super) fn set_blocks(&self, sealed: u64) {
+        self.blocks.as_ref().expect("blocks are counted").store(sealed, Ordering::Relaxed);
+    }
+}
+
+/// What one packet costs of the cipher's blocks: its plaintext, and one for the tag.
+#[inline]
+const fn blocks_in(stride: usize) -> u64 {
+    (stride - DATA_OVERHEAD).div_ceil(16) as u64 + 1
+}
+
+/// Reserves `count` blocks. What no longer fits uses up what is left: else a session that has room for small
+/// packets alone would hold up the large ones until its time is over.
+#[inline]
+fn take_blocks(blocks: &AtomicU64, count: u64) -> Result<(), SealError> {
+    let taken = blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sealed| {
+        sealed.checked_add(count).filter(|end| *end <= REJECT_AFTER_BLOCKS)
+    });
+    taken.map(drop).map_err(|_| {
+        blocks.fetch_max(REJECT_AFTER_BLOCKS, Ordering::Relaxed);
+        SealError::Exhausted
+    })
 }
 
 impl core::fmt::Debug for Sealer {
@@ -115,8 +170,8 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    fn new(key: &[u8; 32]) -> Self {
-        Opener { key: AeadKey::new(key) }
+    fn new(suite: Suite, key: &[u8; 32]) -> Self {
+        Opener { key: AeadKey::new(suite, key) }
     }
 
     /// Decrypts `sealed`, which ends in the tag, in place: the plaintext is at its front.
@@ -142,6 +197,7 @@ impl Opener {
 /// The two transport keys of one handshake and what they have been used for.
 pub(super) struct Session {
     pub(super) role: Role,
+    pub(super) suite: Suite,
     /// Our index: peers put it into their data packets.
     pub(super) index: u32,
     pub(super) born: Instant,
@@ -153,21 +209,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        role: Role,
-        index: u32,
-        receiver: u32,
-        sending: &[u8; 32],
-        receiving: &[u8; 32],
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(role: Role, index: u32, keys: &TransportKeys, now: Instant) -> Self {
+        let TransportKeys { suite, sending, receiving, receiver } = keys;
         Session {
             role,
+            suite: *suite,
             index,
             born: now,
             may_seal: true,
-            sealer: Arc::new(Sealer::new(sending, receiver)),
-            opener: Opener::new(receiving),
+            sealer: Arc::new(Sealer::new(*suite, sending, *receiver)),
+            opener: Opener::new(*suite, receiving),
             replay: Replay::new(),
         }
     }
@@ -183,7 +234,7 @@ impl Session {
 
     /// Whether a packet may be sealed with it.
     pub(super) fn can_seal(&self, now: Instant) -> bool {
-        self.may_seal && !self.has_ended(now) && self.sealer.sealed() < REJECT_AFTER_MESSAGES
+        self.may_seal && !self.has_ended(now) && !self.sealer.is_spent()
     }
 }
 
@@ -192,13 +243,22 @@ mod tests {
     use super::*;
     use std::vec;
     use std::vec::Vec;
+    use zeroize::Zeroizing;
+
+    fn keys(suite: Suite, sending: u8, receiving: u8, receiver: u32) -> TransportKeys {
+        let [sending, receiving] = [sending, receiving].map(|byte| Zeroizing::new([byte; 32]));
+        TransportKeys { suite, sending, receiving, receiver }
+    }
+
+    fn pair_of(suite: Suite) -> (Session, Session) {
+        (
+            Session::new(Role::Initiator, 10, &keys(suite, 1, 2, 20), Instant::ORIGIN),
+            Session::new(Role::Responder, 20, &keys(suite, 2, 1, 10), Instant::ORIGIN),
+        )
+    }
 
     fn pair() -> (Session, Session) {
-        let (to, back) = ([1; 32], [2; 32]);
-        (
-            Session::new(Role::Initiator, 10, 20, &to, &back, Instant::ORIGIN),
-            Session::new(Role::Responder, 20, 10, &back, &to, Instant::ORIGIN),
-        )
+        pair_of(Suite::default())
     }
 
     #[test]
@@ -259,6 +319,44 @@ mod tests {
         assert!(!alice.can_seal(Instant::ORIGIN));
     }
 
+    #[cfg(feature = "ring")]
+    #[test]
+    fn blocks_are_counted_where_the_cipher_bounds_them() {
+        let (alice, bob) = pair_of(Suite::Aes256Gcm);
+        // An empty packet is its tag; 17 bytes are two blocks and the tag.
+        alice.sealer.seal(&mut [0; 32]).unwrap();
+        alice.sealer.seal(&mut [0; 32 + 17]).unwrap();
+        assert_eq!(alice.sealer.blocks(), 1 + 3);
+        let mut burst = vec![0; 7 * (32 + 1424)];
+        alice.sealer.seal_burst(&mut burst, 32 + 1424).unwrap();
+        assert_eq!((alice.sealer.blocks(), alice.sealer.sealed()), (4 + 7 * 90, 9));
+        bob.opener.open(2, &mut burst[16..32 + 1424]).unwrap();
+
+        let (alice, _) = pair();
+        alice.sealer.seal(&mut [0; 32]).unwrap();
+        assert_eq!(alice.sealer.blocks(), 0);
+        assert!(alice.sealer.blocks.is_none(), "nothing is counted for a cipher without such a bound");
+    }
+
+    #[cfg(feature = "ring")]
+    #[test]
+    fn reject_after_blocks_is_never_passed() {
+        let (alice, _) = pair_of(Suite::Aes256Gcm);
+        alice.sealer.set_blocks(REKEY_AFTER_BLOCKS);
+        assert!(!alice.sealer.is_worn());
+        alice.sealer.seal(&mut [0; 32]).unwrap();
+        assert!(alice.sealer.is_worn() && alice.can_seal(Instant::ORIGIN));
+
+        alice.sealer.set_blocks(REJECT_AFTER_BLOCKS - 5);
+        alice.sealer.seal(&mut [0; 64]).unwrap();
+        assert!(alice.can_seal(Instant::ORIGIN));
+        let sealed = alice.sealer.sealed();
+        assert_eq!(alice.sealer.seal(&mut [0; 64]), Err(SealError::Exhausted), "three blocks, two are left");
+        assert!(!alice.can_seal(Instant::ORIGIN), "so that the next session is asked for");
+        assert_eq!(alice.sealer.seal(&mut [0; 32]), Err(SealError::Exhausted));
+        assert_eq!((alice.sealer.blocks(), alice.sealer.sealed()), (REJECT_AFTER_BLOCKS, sealed));
+    }
+
     #[test]
     fn a_session_ends_at_reject_after_time() {
         let (alice, _) = pair();
@@ -270,18 +368,26 @@ mod tests {
     fn shards_can_share_a_sealer() {
         fn shared<T: Send + Sync>() {}
         shared::<Sealer>();
-        let (alice, _) = pair();
+        for suite in Suite::ALL.into_iter().filter(|suite| suite.is_available()) {
+            let (alice, _) = pair_of(suite);
+            assert!(seal_on_four_threads(&alice.sealer).into_iter().eq(0..2000), "every counter once");
+            if suite == Suite::Aes256Gcm {
+                assert_eq!(alice.sealer.blocks(), 2000 * 2);
+                alice.sealer.set_blocks(REJECT_AFTER_BLOCKS - 2 * 700 - 1);
+                assert_eq!(seal_on_four_threads(&alice.sealer).len(), 700, "and none too many");
+                assert_eq!(alice.sealer.blocks(), REJECT_AFTER_BLOCKS);
+            }
+        }
+    }
+
+    /// Four threads seal 500 packets of one block each; the counters that were used, ascending.
+    fn seal_on_four_threads(sealer: &Sealer) -> Vec<u64> {
         let mut counters: Vec<u64> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..500).map(|_| alice.sealer.seal(&mut [0; 32]).unwrap()).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
+            let seal = || (0..500).filter_map(|_| sealer.seal(&mut [0; 48]).ok()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(seal)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         counters.sort_unstable();
-        assert!(counters.into_iter().eq(0..2000), "every counter once");
+        counters
     }
 }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use ipnet::IpNet;
 
 use super::{Device, Identity};
-use crate::crypto::diffie_hellman;
+use crate::crypto::{Suite, Suites, diffie_hellman};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::path::Path;
 use crate::time::{Instant, UnixTime};
@@ -39,6 +39,8 @@ pub struct PeerStatus<'a> {
     pub last_handshake: Option<UnixTime>,
     /// Age of the session packets are sealed with, if there is one.
     pub session_age: Option<Duration>,
+    /// The cipher suite of that session.
+    pub suite: Option<Suite>,
     /// Bytes of authentic datagrams received: what `wg` counts.
     pub rx_bytes: u64,
     /// Bytes of datagrams sent: what `wg` counts.
@@ -135,6 +137,7 @@ impl Device {
             path: peer.path.as_ref(),
             last_handshake: peer.last_handshake,
             session_age: peer.sealing(now).map(|session| now - session.born),
+            suite: peer.sealing(now).map(|session| session.suite),
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
             keepalive: peer.keepalive.map(NonZeroU16::get),
@@ -146,6 +149,33 @@ impl Device {
     pub fn set_preshared_key(&mut self, peer: PeerId, key: PresharedKey) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.preshared_key = key;
+        }
+    }
+
+    /// Says in which suites initiations of peers are answered, besides WireGuard's own, which always is. At
+    /// first it is that one alone. Suites that this build lacks are left out.
+    ///
+    /// One the device has not been told to accept does not exist for it: such an initiation does not
+    /// authenticate.
+    pub fn accept_suites(&mut self, suites: Suites) {
+        let available = suites.iter().filter(|suite| suite.is_available());
+        self.accepted = available.chain([Suite::ChaCha20Poly1305]).collect();
+        for peer in self.peers.iter_mut() {
+            peer.accept_suites(self.accepted);
+        }
+    }
+
+    /// Sets the suite of this device's own initiations to a peer, WireGuard's until then; one that this build
+    /// lacks counts as WireGuard's. A session of another suite is renewed at the next occasion.
+    ///
+    /// Set what the peer is known to accept: nothing else is tried when it does not answer. A peer that begins
+    /// a session itself, in any suite this device accepts, is followed from then on, until this is called
+    /// again: its own word is newer than what was known about it.
+    pub fn set_suite(&mut self, now: Instant, peer: PeerId, suite: Suite) {
+        let now = self.clock.observe(now);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            let suite = if suite.is_available() { suite } else { Suite::default() };
+            peer.set_suite(suite, now, &mut self.agenda);
         }
     }
 

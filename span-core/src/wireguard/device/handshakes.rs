@@ -7,7 +7,7 @@ use crate::time::{Instant, Tai64N};
 use crate::wireguard::constants::{HANDSHAKE_BUDGET, INITIATION_SPACING, MAX_REPLIES};
 use crate::wireguard::counters::DropReason;
 use crate::wireguard::event::{Event, Evidence, Inbound, PeerId, Role};
-use crate::wireguard::handshake::{InitiatorState, ReceivedInitiation, TransportKeys};
+use crate::wireguard::handshake::{InitiatorState, ReceivedInitiation};
 use crate::wireguard::message::{
     COOKIE_REPLY_LEN, CookieReply, INITIATION_LEN, Initiation, Macs, RESPONSE_LEN, Response,
 };
@@ -96,7 +96,7 @@ impl Device {
     /// Answers an initiation.
     fn answer(&mut self, now: Instant, path: &Path, message: Initiation<'_>) -> Result<(), DropReason> {
         let identity = self.identity.as_ref().ok_or(DropReason::NoPrivateKey)?;
-        let received = ReceivedInitiation::open(&identity.private, &identity.public, message)?;
+        let received = ReceivedInitiation::open(&identity.private, &identity.public, self.accepted, message)?;
         let place = *self.by_key.get(&received.peer).ok_or(DropReason::UnknownPeer)?;
         let peer = self.peers.at_mut(place).ok_or(DropReason::UnknownPeer)?;
         // A peer of low order has no shared secret: nothing it sends is authentic.
@@ -122,8 +122,7 @@ impl Device {
             }
         };
         peer.cookie.sign(now, &mut response);
-        let TransportKeys { sending, receiving, receiver } = keys;
-        let session = Session::new(Role::Responder, index, receiver, &sending, &receiving, now);
+        let session = Session::new(Role::Responder, index, &keys, now);
         peer.install_as_responder(session, now, &mut self.indices);
         peer.learn_path(path, Evidence::Initiation, &mut self.agenda);
         peer.last_handshake_sent = Some(now);
@@ -148,8 +147,7 @@ impl Device {
         let state = state.ok_or(DropReason::UnknownIndex)?;
         let keys = peer.initiations[state].finish(&identity.private, &peer.preshared_key, message)?;
         peer.complete_initiation(state, &mut self.indices);
-        let TransportKeys { sending, receiving, receiver } = keys;
-        let session = Session::new(Role::Initiator, index, receiver, &sending, &receiving, now);
+        let session = Session::new(Role::Initiator, index, &keys, now);
         peer.install_as_initiator(session, now, &mut self.indices);
         peer.learn_path(path, Evidence::Response, &mut self.agenda);
         peer.rx_bytes += RESPONSE_LEN as u64;
@@ -174,6 +172,7 @@ impl Device {
         let index = self.indices.insert(&mut self.rng, peer.id.index);
         let begun = InitiatorState::begin(
             &mut self.rng,
+            peer.suite_to_begin_with(),
             index,
             &identity.public,
             &peer.public_key,

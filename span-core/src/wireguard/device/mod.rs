@@ -29,6 +29,7 @@ use super::queue::HandshakeQueue;
 use super::random::Randomness;
 use super::ratelimit::RateLimiter;
 use crate::allowed_ips::AllowedIps;
+use crate::crypto::{Suite, Suites};
 use crate::key::{PrivateKey, PublicKey};
 use crate::time::{Instant, UnixTime};
 
@@ -39,6 +40,8 @@ pub use config::{AddPeerError, PeerStatus};
 /// See the [module](super) for how to drive it.
 pub struct Device {
     identity: Option<Identity>,
+    /// The suites in which initiations are answered.
+    accepted: Suites,
     peers: Peers,
     by_key: HashMap<PublicKey, u32>,
     allowed_ips: AllowedIps,
@@ -73,6 +76,7 @@ impl Device {
     pub fn new(private_key: Option<PrivateKey>, now: Instant, unix: UnixTime, seed: [u8; 32]) -> Self {
         Device {
             identity: private_key.map(Identity::new),
+            accepted: Suites::NONE.with(Suite::ChaCha20Poly1305),
             peers: Peers::default(),
             by_key: HashMap::new(),
             allowed_ips: AllowedIps::new(),

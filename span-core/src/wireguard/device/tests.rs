@@ -7,8 +7,13 @@ use std::vec::Vec;
 use core::time::Duration;
 
 use super::*;
+use crate::crypto::AGREEMENTS;
 use crate::path::Path;
+#[cfg(feature = "ring")]
+use crate::wireguard::constants::{REJECT_AFTER_BLOCKS, REKEY_AFTER_BLOCKS};
 use crate::wireguard::constants::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
+use crate::wireguard::cookie::CookieJar;
+use crate::wireguard::message::INITIATION_LEN;
 use crate::wireguard::{Inbound, Outbound, Reserve, Sealer, TransmitKind};
 
 #[derive(Default)]
@@ -49,6 +54,17 @@ impl Pair {
         let mut pair = Pair { now, devices, peers };
         pair.talk();
         pair
+    }
+
+    /// Both are told that the other takes AES-256-GCM.
+    #[cfg(feature = "ring")]
+    fn use_aes(&mut self) {
+        self.now += Duration::from_secs(6);
+        for (device, peer) in self.devices.iter_mut().zip(self.peers) {
+            device.accept_suites(Suites::NONE.with(Suite::Aes256Gcm));
+            device.set_suite(self.now, peer, Suite::Aes256Gcm);
+        }
+        self.talk();
     }
 
     /// Exchanges datagrams until there are none; says which initiator and responder wrote.
@@ -113,6 +129,52 @@ fn rekey_by_count_and_counters_beyond_32_bits() {
         );
         assert!(pair.sealer(side).sealed() < 3, "and has another");
     }
+}
+
+#[cfg(feature = "ring")]
+#[test]
+fn rekey_by_blocks() {
+    for side in [0, 1] {
+        let mut pair = Pair::connected();
+        pair.use_aes();
+        pair.now += Duration::from_secs(6);
+        pair.sealer(side).set_blocks(REKEY_AFTER_BLOCKS - 3);
+        pair.seal(side).unwrap();
+        assert!(pair.talk().is_empty(), "not yet");
+        pair.seal(side).unwrap();
+        assert!(pair.talk().contains(&(side, TransmitKind::Initiation)), "either side renews a session");
+        assert!(pair.sealer(side).sealed() < 3 && !pair.sealer(side).is_worn(), "and has another");
+
+        // Should that never succeed, the session ends where it must.
+        pair.now += Duration::from_secs(6);
+        pair.sealer(side).set_blocks(REJECT_AFTER_BLOCKS - 1);
+        assert_eq!(pair.seal(side), None, "no packet more");
+        assert!(pair.devices[side].peer(pair.now, pair.peers[side]).unwrap().session_age.is_none());
+        assert_eq!(pair.seal(side), None);
+        pair.talk();
+        assert!(pair.seal(side).is_some(), "the next session");
+    }
+}
+
+/// What a stranger who knows our public key can make us do: one key agreement for each initiation, however
+/// many suites there are to try.
+#[test]
+fn junk_costs_one_key_agreement_whatever_is_accepted() {
+    let mut pair = Pair::connected();
+    for accepted in [Suites::NONE, Suite::ALL.into_iter().collect()] {
+        pair.devices[0].accept_suites(accepted);
+        for junk in 1..=5_u8 {
+            let mut message = [junk; INITIATION_LEN];
+            message[..4].copy_from_slice(&[1, 0, 0, 0]);
+            CookieJar::new(pair.devices[0].public_key().unwrap()).sign(pair.now, &mut message);
+            let before = AGREEMENTS.get();
+            let inbound = pair.devices[0].handle_datagram(pair.now, &Path::Custom(9), &mut message);
+            assert_eq!(inbound, Inbound::Handshake);
+            pair.devices[0].handle_timeout(pair.now);
+            assert_eq!(AGREEMENTS.get() - before, 1);
+        }
+    }
+    assert_eq!(pair.devices[0].counters().dropped(DropReason::InvalidHandshake), 10);
 }
 
 #[test]
