@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use common::pair::{ALICE, BOB, Pair};
 use common::{Outbox, deliver, drain, ipv4, key, path};
+use ipnet::IpNet;
 use span_core::time::{Instant, UnixTime};
 use span_core::wireguard::{Device, Inbound, Outbound, PeerId, Sealer};
 
@@ -65,6 +67,53 @@ fn an_idle_peer_costs_less_than_4_kib() {
     println!("{fresh} B without a session, {once} B with one, {rekeyed} B with the one before too");
     assert!(rekeyed < 4096, "{rekeyed} bytes");
     assert!(often <= rekeyed + 64, "it does not grow: {rekeyed}, then {often} bytes");
+}
+
+/// A device with a peer, to give prefixes to.
+fn routing_device() -> (Device, PeerId) {
+    let now = Instant::from_secs(1000);
+    let mut device = Device::new(Some(key(200)), now, UnixTime::default(), [7; 32]);
+    let peer = device.add_peer(now, key(1).public_key()).expect("another's key");
+    (device, peer)
+}
+
+/// Bytes held for each of these prefixes.
+fn bytes_per_prefix(prefixes: &[IpNet]) -> i64 {
+    let (mut device, peer) = routing_device();
+    let held = allocation_counter::measure(|| {
+        prefixes.iter().for_each(|prefix| device.add_allowed_ip(peer, *prefix));
+    });
+    assert!(prefixes.iter().all(|prefix| device.route(prefix.addr()) == Some(peer)));
+    held.bytes_current / prefixes.len() as i64
+}
+
+fn ipv6(bits: u128, len: u8) -> IpNet {
+    IpNet::new(Ipv6Addr::from_bits(bits).into(), len).expect("a length").trunc()
+}
+
+#[test]
+fn a_prefix_costs_tens_of_bytes() {
+    let mut random = 1_u128;
+    let mut draw = || {
+        random = random.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);
+        random ^ random >> 61
+    };
+    let few: Vec<IpNet> = (0..20).map(|host| ipv6(0xfd << 120 | host, 128)).collect();
+    let few = bytes_per_prefix(&few);
+    let overlay: Vec<IpNet> = (0..10_000).map(|_| ipv6(0xfd75 << 112 | draw() >> 64, 128)).collect();
+    let overlay = bytes_per_prefix(&overlay);
+    let many: Vec<IpNet> = (0..100_000).map(|_| ipv6(draw(), 32 + (draw() % 33) as u8)).collect();
+    let many = bytes_per_prefix(&many);
+    // The most wasteful prefixes there are: each node holds as little as it may.
+    let mut worst = Vec::new();
+    for chain in 0..1000_u128 {
+        let top = 0xfd << 120 | chain << 104;
+        worst.extend((1..=22).map(|depth| ipv6(top | 1 << (100 - 4 * depth), 128)));
+        worst.extend((0..9).map(|host| ipv6(top | host, 128)));
+    }
+    let worst = bytes_per_prefix(&worst);
+    println!("{few} B each for 20, {overlay} B for 10,000, {many} B for 100,000, {worst} B at worst");
+    assert!(few < 192 && overlay < 192 && many < 192 && worst < 384);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! One table serves both ways: where a packet is sent, by its destination, and whether a decrypted packet
 //! is accepted, by its source. The longest prefix that holds the address decides.
 
+mod key;
+mod node;
 mod pool;
 mod trie;
 
@@ -17,8 +19,7 @@ use crate::wireguard::PeerId;
 
 /// The prefixes of all peers of a device. A prefix belongs to at most one of them.
 ///
-/// Looking up touches a few cache lines whatever the number of prefixes; a change touches those of one
-/// branch.
+/// Looking up takes a few steps whatever the number of prefixes; a change touches what is on one way.
 #[derive(Debug, Default)]
 pub struct AllowedIps {
     v4: Trie<u32>,

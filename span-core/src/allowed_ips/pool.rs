@@ -2,29 +2,41 @@
 
 use alloc::vec::Vec;
 
-/// Lists of at most 64 items. A list is named by where it begins; its owner knows its length. It has
-/// room for the next power of two, and room that lists gave up is used again.
+/// Lists of at most 256 items. A list is named by where it begins, never at 0; its owner knows its length. It
+/// has room for the next power of two, and room that lists gave up is used again.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     items: Vec<T>,
     /// Where there is room for lists of `2^class` items.
-    free: [Vec<u32>; 7],
+    free: [Vec<u32>; 9],
 }
 
 impl<T: Copy> Pool<T> {
     pub(super) const fn new() -> Self {
-        Pool { items: Vec::new(), free: [const { Vec::new() }; 7] }
+        Pool { items: Vec::new(), free: [const { Vec::new() }; 9] }
     }
 
     /// The item at `place`, counted from the beginning of the vector.
     #[inline]
-    pub(super) fn get(&self, place: u32) -> &T {
-        &self.items[place as usize]
+    pub(super) fn item(&self, place: u32) -> T {
+        self.items[place as usize]
     }
 
-    #[inline]
-    pub(super) fn get_mut(&mut self, place: u32) -> &mut T {
+    pub(super) fn item_mut(&mut self, place: u32) -> &mut T {
         &mut self.items[place as usize]
+    }
+
+    /// The list of `len` items that begins at `list`.
+    #[inline]
+    pub(super) fn list(&self, list: u32, len: usize) -> &[T] {
+        &self.items[list as usize..list as usize + len]
+    }
+
+    /// Gives up the list of `len` items that begins at `list`.
+    pub(super) fn free(&mut self, list: u32, len: usize) {
+        if len > 0 {
+            self.free[class(len)].push(list);
+        }
     }
 
     /// Inserts into the list of `len` items that begins at `*list`, which moves if it has no room.
@@ -48,7 +60,7 @@ impl<T: Copy> Pool<T> {
         self.items.copy_within(begin + at + 1..begin + len, begin + at);
         let left = len - 1;
         if left == 0 {
-            self.free[class(len)].push(*list);
+            self.free(*list, len);
         } else if left.is_power_of_two() {
             *list = self.allocate(class(left), self.items[begin]);
             self.items.copy_within(begin..begin + left, *list as usize);
@@ -59,7 +71,7 @@ impl<T: Copy> Pool<T> {
     /// Makes room for `2^class` items; `filler` stands where there is none yet.
     fn allocate(&mut self, class: usize, filler: T) -> u32 {
         self.free[class].pop().unwrap_or_else(|| {
-            let begin = self.items.len();
+            let begin = self.items.len().max(1);
             self.items.resize(begin + (1 << class), filler);
             begin as u32
         })
@@ -68,7 +80,7 @@ impl<T: Copy> Pool<T> {
     /// How many items have room in lists, whether used or not.
     #[cfg(test)]
     pub(super) fn allotted(&self) -> usize {
-        self.items.len()
+        self.items.len().saturating_sub(1)
             - self.free.iter().enumerate().map(|(class, free)| free.len() << class).sum::<usize>()
     }
 }
@@ -91,7 +103,7 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let draw = (random >> 33) as usize;
             let (list, model) = &mut lists[draw % 5];
-            if (draw >> 8) % 20 < 10 && model.len() < 64 {
+            if (draw >> 8) % 20 < 10 && model.len() < 256 {
                 let at = (draw >> 16) % (model.len() + 1);
                 pool.insert(list, model.len(), at, step);
                 model.insert(at, step);
@@ -101,7 +113,7 @@ mod tests {
                 model.remove(at);
             }
             for (list, model) in &lists {
-                assert!(model.iter().enumerate().all(|(at, item)| pool.get(list + at as u32) == item));
+                assert!(model.iter().enumerate().all(|(at, item)| pool.item(list + at as u32) == *item));
             }
         }
         for (list, model) in &mut lists {

@@ -1,4 +1,5 @@
 use super::*;
+use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -151,9 +152,93 @@ fn equals_a_naive_table_under_random_changes() {
             assert!(table.of(owner).eq(expected));
             table.remove_all(owner);
         }
-        assert_eq!(table.v4.allotted(), (1, 0, 0), "nothing but the root is left");
-        assert_eq!(table.v6.allotted(), (1, 0, 0), "nothing but the root is left");
+        assert_eq!(table.v4.allotted(), (0, 0, 0), "nothing is left");
+        assert_eq!(table.v6.allotted(), (0, 0, 0), "nothing is left");
     }
+}
+
+/// How prefixes and addresses of a large table are drawn.
+type Draw = fn(&mut ChaCha20Rng) -> IpNet;
+
+const LARGE: [Draw; 4] = [
+    |rng| v4(rng.next_u32(), 8 + rng.next_u32() % 25),
+    // One network of hosts, as an overlay is, and networks behind some of them.
+    |rng| match rng.next_u32() % 4 {
+        0 => v4(0x0a00_0000 | rng.next_u32() >> 8, 24),
+        _ => v4(0x6440_0000 | rng.next_u32() >> 10, 32),
+    },
+    |rng| {
+        let len = if rng.next_u32() % 4 == 0 { 128 } else { 32 + rng.next_u32() % 33 };
+        v6(wide(rng), len)
+    },
+    |rng| match rng.next_u32() % 4 {
+        0 => v6(0xfd00 << 112 | wide(rng) >> 16, 64),
+        _ => v6(0xfd75_28c9_dd5c_ef02 << 64 | u128::from(rng.next_u64()), 128),
+    },
+];
+
+#[test]
+fn a_large_table_equals_one_hash_map_for_each_length() {
+    for (seed, draw) in (0..).zip(LARGE) {
+        let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+        let mut table = AllowedIps::new();
+        let mut model: BTreeMap<u8, HashMap<IpNet, PeerId>> = BTreeMap::new();
+        let mut there = Vec::new();
+        // It grows, is turned over and shrinks away.
+        for step in 0..60_000_u32 {
+            if step < 20_000 || (step < 30_000 && step % 2 == 0) {
+                let (prefix, owner) = (draw(&mut rng), peer(rng.next_u32() % 50));
+                let lengths = model.entry(prefix.prefix_len()).or_default();
+                let before = lengths.insert(prefix, owner);
+                assert_eq!(table.insert(prefix, owner), before.filter(|before| *before != owner));
+                if before.is_none() {
+                    there.push(prefix);
+                }
+            } else if !there.is_empty() {
+                let prefix = there.swap_remove(rng.next_u32() as usize % there.len());
+                let owner = model.get_mut(&prefix.prefix_len()).unwrap().remove(&prefix).unwrap();
+                assert!(table.remove(prefix, owner));
+            }
+            let address = match there.get(rng.next_u32() as usize % (2 * there.len().max(1))) {
+                Some(prefix) => prefix.addr(),
+                None => draw(&mut rng).addr(),
+            };
+            let holds = |(len, prefixes): (&u8, &HashMap<IpNet, PeerId>)| {
+                prefixes.get(&IpNet::new(address, *len).unwrap().trunc()).copied()
+            };
+            assert_eq!(table.lookup(address), model.iter().rev().find_map(holds), "{address}");
+        }
+        assert!(there.is_empty());
+        assert_eq!(table.v4.allotted(), (0, 0, 0), "nothing is left");
+        assert_eq!(table.v6.allotted(), (0, 0, 0), "nothing is left");
+    }
+}
+
+#[test]
+fn a_lookup_among_a_hundred_thousand_takes_three_steps() {
+    for ((seed, draw), limit) in (0..).zip(LARGE).zip([3, 4, 3, 4]) {
+        let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+        let mut table = AllowedIps::new();
+        let prefixes: Vec<IpNet> = (0..100_000).map(|_| draw(&mut rng)).collect();
+        for prefix in &prefixes {
+            table.insert(*prefix, peer(7));
+        }
+        let (mut nodes, mut leaves) = (0, 0);
+        for prefix in &prefixes {
+            let steps = match *prefix {
+                IpNet::V4(net) => table.v4.steps(net.addr().into()),
+                IpNet::V6(net) => table.v6.steps(net.addr().into()),
+            };
+            (nodes, leaves) = (nodes + steps.0, leaves + steps.1);
+        }
+        let mean = |count: usize| count as f64 / prefixes.len() as f64;
+        assert!(mean(nodes) < f64::from(limit), "{} nodes on average", mean(nodes));
+        assert!(mean(leaves) < 6.0, "{} prefixes looked at on average", mean(leaves));
+    }
+}
+
+fn wide(rng: &mut ChaCha20Rng) -> u128 {
+    u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())
 }
 
 /// Prefixes crowded together, so that they nest, touch and share chunks; some are far from all others.

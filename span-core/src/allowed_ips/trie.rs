@@ -1,381 +1,530 @@
-//! A trie that eats six bits at a time, a "tree bitmap" (Eatherton, Varghese, Dittia 2004) with long
-//! common paths and lone prefixes cut short.
+//! A trie whose nodes are arrays, indexed by four or eight bits of the key, with short lists at its ends.
+//!
+//! A lookup costs how often it has to wait for memory and how often the processor guesses wrong, so few steps matter
+//! more than few instructions. Up to [`LIST`] prefixes need no node at all: they are a list that is looked
+//! through. A longer list becomes a small node of sixteen slots; where several small nodes stand below another,
+//! they become one large node of 256. Bits that decide nothing are skipped. Among a hundred thousand prefixes of
+//! random bits, a lookup goes through two large nodes to a list of one or two.
+//!
+//! Prefixes that end inside a node are its own. It knows for each slot the longest of them that holds it, so a lookup
+//! remembers the last it came by and never turns back.
 
-use core::fmt::Debug;
-
+use super::key::Key;
+use super::node::{Head, LARGE_STRIDE, Leaf, Link, Nodes, SMALL_STRIDE, Slot, Target};
 use super::pool::Pool;
 use crate::wireguard::PeerId;
 
-/// An address as a number, taken apart from its most significant bit on.
-pub(super) trait Key: Copy + Debug + Default + Eq {
-    /// The six bits after the first `6 * depth`; beyond the end, zeros.
-    fn chunk(self, depth: u32) -> u32;
-
-    /// Only the first `bits` bits, fewer than all.
-    fn first(self, bits: u32) -> Self;
-
-    /// How many bits are the same before the first that is not.
-    fn shared(self, other: Self) -> u32;
-
-    /// With `bits` placed to end at bit `end`, where zeros are now.
-    fn with(self, bits: u32, end: u32) -> Self;
-}
-
-macro_rules! key {
-    ($number:ty) => {
-        impl Key for $number {
-            #[inline]
-            fn chunk(self, depth: u32) -> u32 {
-                (self << (CHUNK * depth) >> (<$number>::BITS - CHUNK)) as u32
-            }
-
-            #[inline]
-            fn first(self, bits: u32) -> Self {
-                self & !(<$number>::MAX >> bits)
-            }
-
-            #[inline]
-            fn shared(self, other: Self) -> u32 {
-                (self ^ other).leading_zeros()
-            }
-
-            fn with(self, bits: u32, end: u32) -> Self {
-                // Where no bit is to be placed, the end may be the beginning.
-                if bits == 0 { self } else { self | <$number>::from(bits) << (<$number>::BITS - end) }
-            }
-        }
-    };
-}
-
-key!(u32);
-key!(u128);
+/// Prefixes in a list. A node that is left with half as many becomes a list again.
+const LIST: usize = 8;
+/// So many small nodes directly below another become one large node.
+const CROWD: usize = 4;
+/// The most nodes on one way: one for every four bits of the longest key.
+const NODES: usize = 32;
 
 /// Longest-prefix match.
-///
-/// A node is at most one cache line, and its children stand side by side: a lookup costs one line per
-/// level.
 #[derive(Debug)]
 pub(super) struct Trie<K> {
-    nodes: Pool<Node<K>>,
+    root: Link,
+    small: Nodes<K, 16>,
+    large: Nodes<K, 256>,
     leaves: Pool<Leaf<K>>,
-    values: Pool<PeerId>,
 }
 
-/// Six bits of the key, called a chunk.
-///
-/// Sixty-three prefixes end within a chunk: one of length 0, two of length 1, up to 32 of length 5. Prefix
-/// `p` of length `l` has the number `2^l - 1 + p`, so that of those that hold a chunk the longest has the
-/// highest number. Values, nodes and leaves stand in the order of their bits.
-#[derive(Clone, Copy, Debug, Default)]
-struct Node<K> {
-    /// The bits above this node; zeros follow.
-    path: K,
-    /// Which prefixes end here.
-    prefixes: u64,
-    /// For which chunks there are nodes below, and for which a single prefix. No chunk has both.
-    branches: u64,
-    singles: u64,
-    values_at: u32,
-    nodes_at: u32,
-    leaves_at: u32,
-    /// How many chunks stand above: more than one more than those of the node above, if the chunks
-    /// between decide nothing.
-    depth: u8,
-}
-
-/// The only prefix below some chunk: no nodes are built for it.
+/// Where a link stands.
 #[derive(Clone, Copy, Debug)]
-struct Leaf<K> {
-    key: K,
-    value: PeerId,
-    len: u8,
+enum Place {
+    Root,
+    /// In a slot of a node.
+    Slot(Link, usize),
 }
-
-const CHUNK: u32 = 6;
-/// Chunks in the longest key, the last of them cut short.
-const CHUNKS: usize = 22;
-const ROOT: u32 = 0;
-
-/// For each chunk, the numbers of the prefixes that hold it.
-const HOLDERS: [u64; 64] = {
-    let mut holders = [0; 64];
-    let mut chunk = 0;
-    while chunk < 64 {
-        let mut len = 0;
-        while len < CHUNK {
-            holders[chunk] |= 1 << ((1 << len) - 1 + (chunk >> (CHUNK - len)));
-            len += 1;
-        }
-        chunk += 1;
-    }
-    holders
-};
 
 impl<K: Key> Default for Trie<K> {
     fn default() -> Self {
-        let mut trie = Trie { nodes: Pool::new(), leaves: Pool::new(), values: Pool::new() };
-        let mut root = ROOT;
-        trie.nodes.insert(&mut root, 0, 0, Node::default());
-        trie
+        Trie { root: Link::EMPTY, small: Nodes::new(), large: Nodes::new(), leaves: Pool::new() }
     }
 }
 
 impl<K: Key> Trie<K> {
+    /// The value of the longest prefix that holds `key`.
     #[inline]
     pub(super) fn lookup(&self, key: K) -> Option<PeerId> {
-        let mut node = self.nodes.get(ROOT);
-        let mut best = None;
+        let (mut link, mut rest) = (self.root, key);
+        // Where the longest prefix so far is.
+        let mut best = 0;
         loop {
-            let chunk = node.chunk(key);
-            let holders = node.prefixes & HOLDERS[chunk as usize];
-            if holders != 0 {
-                best = Some(node.values_at + rank(node.prefixes, 63 - holders.leading_zeros()));
-            }
-            if node.branches & bit(chunk) != 0 {
-                let below = self.nodes.get(node.nodes_at + rank(node.branches, chunk));
-                if below.is_above(key) {
-                    node = below;
-                    continue;
+            if link.skips() {
+                let head = self.head(link);
+                if !key.agrees(head.path, head.depth) {
+                    break;
                 }
-            } else if node.singles & bit(chunk) != 0 {
-                let leaf = self.leaves.get(node.leaves_at + rank(node.singles, chunk));
-                if leaf.holds(key) {
-                    return Some(leaf.value);
-                }
+                rest = key.after(u32::from(head.depth));
             }
-            return best.map(|place| *self.values.get(place));
+            let slot = match link.target() {
+                Target::Large(index) => {
+                    let slot = self.large.get(index).slots[usize::from(rest.byte())];
+                    rest = rest.after(LARGE_STRIDE);
+                    slot
+                }
+                Target::Small(index) => {
+                    let slot = self.small.get(index).slots[usize::from(rest.byte() >> 4)];
+                    rest = rest.after(SMALL_STRIDE);
+                    slot
+                }
+                Target::List { at, len } => {
+                    match self.leaves.list(at, len).iter().find(|leaf| leaf.holds(key)) {
+                        Some(leaf) => return Some(leaf.value),
+                        None => break,
+                    }
+                }
+            };
+            best = if slot.best == 0 { best } else { slot.best };
+            link = slot.link;
         }
+        (best != 0).then(|| self.leaves.item(best).value)
     }
 
     /// Returns the value that was there.
     pub(super) fn insert(&mut self, key: K, len: u8, value: PeerId) -> Option<PeerId> {
-        let new = Leaf { key, len, value };
-        let mut at = ROOT;
-        loop {
-            let node = *self.nodes.get(at);
-            if let Some(number) = node.prefix_number(key, len) {
-                let place = node.values_at + rank(node.prefixes, number);
-                if node.prefixes & bit(number) != 0 {
-                    return Some(core::mem::replace(self.values.get_mut(place), value));
-                }
-                self.add_value(at, number, value);
-                return None;
-            }
-            let chunk = node.chunk(key);
-            if node.branches & bit(chunk) != 0 {
-                let below = node.nodes_at + rank(node.branches, chunk);
-                let other = *self.nodes.get(below);
-                let depth = new.chunks_shared_with(other.path, u32::from(other.depth));
-                if depth < u32::from(other.depth) {
-                    // They part ways above the node below.
-                    *self.nodes.get_mut(below) = Node::at(key, depth);
-                    self.add_node(below, other);
-                }
-                at = below;
-            } else if node.singles & bit(chunk) != 0 {
-                let place = node.leaves_at + rank(node.singles, chunk);
-                let other = *self.leaves.get(place);
-                if (other.key, other.len) == (key, len) {
-                    return Some(core::mem::replace(&mut self.leaves.get_mut(place).value, value));
-                }
-                let depth = new.chunks_shared_with(other.key, u32::from(other.len) / CHUNK);
-                self.remove_leaf(at, chunk);
-                at = self.add_node(at, Node::at(key, depth));
-                self.add_leaf(at, other);
-            } else {
-                self.add_leaf(at, new);
-                return None;
-            }
+        if let Some(place) = self.find(key, len) {
+            return Some(core::mem::replace(&mut self.leaves.item_mut(place).value, value));
         }
+        let new = Leaf { key, len, value };
+        let mut place = Place::Root;
+        let mut grown = false;
+        loop {
+            let link = self.link(place);
+            let Target::List { at, len: count } = link.target() else {
+                let head = *self.head(link);
+                let depth = new.steps_shared_with(head.path, head.depth);
+                if depth < u32::from(head.depth) {
+                    // They part ways above the node.
+                    self.put_above(place, &new, depth);
+                    grown = true;
+                } else if self.ends_in(link, new.len) {
+                    self.add_own(link, new);
+                    break;
+                } else {
+                    place = self.slot(link, key);
+                }
+                continue;
+            };
+            if count < LIST {
+                self.add_to_list(place, new);
+                break;
+            }
+            let first = self.leaves.item(at);
+            let listed = self.leaves.list(at, count).iter();
+            let depths = listed.chain([&new]).map(|leaf| leaf.steps_shared_with(first.key, first.len));
+            let depth = depths.min().unwrap_or(0);
+            self.spread(place, depth);
+            grown = true;
+        }
+        if grown {
+            self.widen(key);
+        }
+        None
     }
 
     /// Removes a prefix that is there; otherwise does nothing.
     pub(super) fn remove(&mut self, key: K, len: u8) {
-        let mut way = [ROOT; CHUNKS];
+        let mut way = [Place::Root; NODES + 1];
         let mut last = 0;
         loop {
-            let at = way[last];
-            let node = *self.nodes.get(at);
-            if let Some(number) = node.prefix_number(key, len) {
-                if node.prefixes & bit(number) == 0 {
-                    return;
-                }
-                self.remove_value(at, number);
+            let link = self.link(way[last]);
+            if let Target::List { at, len: count } = link.target() {
+                let found = self.leaves.list(at, count).iter().position(|leaf| leaf.is(key, len));
+                let Some(found) = found else { return };
+                let mut at = at;
+                self.leaves.remove(&mut at, count, found);
+                self.set_link(way[last], Link::list(at, count - 1));
                 break;
             }
-            let chunk = node.chunk(key);
-            if node.branches & bit(chunk) != 0 {
-                let below = node.nodes_at + rank(node.branches, chunk);
-                let other = self.nodes.get(below);
-                if !other.is_above(key) || u32::from(len) < CHUNK * u32::from(other.depth) {
-                    return;
-                }
-                last += 1;
-                way[last] = below;
-            } else if node.singles & bit(chunk) != 0 {
-                let leaf = self.leaves.get(node.leaves_at + rank(node.singles, chunk));
-                if (leaf.key, leaf.len) != (key, len) {
-                    return;
-                }
-                self.remove_leaf(at, chunk);
-                break;
-            } else {
+            let head = self.head(link);
+            if !key.agrees(head.path, head.depth) || len < head.depth {
                 return;
             }
+            if self.ends_in(link, len) {
+                let own = self.leaves.list(head.own_at, usize::from(head.own_len));
+                let Some(found) = own.iter().position(|leaf| leaf.is(key, len)) else { return };
+                self.remove_own(link, head.own_at + found as u32);
+                last += 1;
+                break;
+            }
+            last += 1;
+            way[last] = self.slot(link, key);
         }
         // Nodes that have become too small are replaced by what is left of them.
-        while last > 0 && self.fold(way[last - 1], way[last]) {
+        while last > 0 && self.fold(way[last - 1]) {
             last -= 1;
         }
     }
 
-    /// Replaces `at`, which stands below `above`, by what it holds if that is at most one thing. Whether
-    /// `above` has become smaller.
-    fn fold(&mut self, above: u32, at: u32) -> bool {
-        let node = *self.nodes.get(at);
-        let chunk = self.nodes.get(above).chunk(node.path);
-        match (node.prefixes.count_ones(), node.branches.count_ones(), node.singles.count_ones()) {
-            (0, 0, 0) => {
-                self.remove_node(above, chunk);
+    /// Where the leaf with this very prefix is.
+    fn find(&self, key: K, len: u8) -> Option<u32> {
+        let mut link = self.root;
+        let (at, count) = loop {
+            if let Target::List { at, len } = link.target() {
+                break (at, len);
+            }
+            let head = self.head(link);
+            if !key.agrees(head.path, head.depth) || len < head.depth {
+                return None;
+            }
+            if self.ends_in(link, len) {
+                break (head.own_at, usize::from(head.own_len));
+            }
+            link = self.link(self.slot(link, key));
+        };
+        let found = self.leaves.list(at, count).iter().position(|leaf| leaf.is(key, len))?;
+        Some(at + found as u32)
+    }
+
+    // Growing
+
+    /// Puts a small node at `depth` above the node at `place`, which the prefix `new` does not lead through.
+    fn put_above(&mut self, place: Place, new: &Leaf<K>, depth: u32) {
+        let below = self.link(place);
+        let head = *self.head(below);
+        let node = self.add_small(place, new.key, depth);
+        let slot = self.slot(node, head.path);
+        self.set_link(slot, below.moved(depth + SMALL_STRIDE, u32::from(head.depth)));
+    }
+
+    /// Turns the list at `place` into a small node at `depth`.
+    fn spread(&mut self, place: Place, depth: u32) {
+        let Target::List { at, len } = self.link(place).target() else { return };
+        let mut leaves = [self.leaves.item(at); LIST];
+        leaves[..len].copy_from_slice(self.leaves.list(at, len));
+        self.leaves.free(at, len);
+        let node = self.add_small(place, leaves[0].key, depth);
+        for leaf in &leaves[..len] {
+            self.add_below(node, *leaf);
+        }
+    }
+
+    /// Makes the first small node on the way of `key` large that has enough small nodes directly below it.
+    fn widen(&mut self, key: K) {
+        let mut place = Place::Root;
+        loop {
+            let link = self.link(place);
+            match link.target() {
+                Target::List { .. } => return,
+                Target::Small(index) if self.is_crowded(index) => return self.make_large(place, index),
+                Target::Small(_) | Target::Large(_) => {
+                    let head = self.head(link);
+                    if !key.agrees(head.path, head.depth) {
+                        return;
+                    }
+                    place = self.slot(link, key);
+                }
+            }
+        }
+    }
+
+    fn is_crowded(&self, index: usize) -> bool {
+        let node = self.small.get(index);
+        // Large nodes stand at whole bytes, so what is directly below this one is small.
+        u32::from(node.head.depth).is_multiple_of(LARGE_STRIDE)
+            && node.slots.iter().filter(|slot| slot.link.is_node() && !slot.link.skips()).count() >= CROWD
+    }
+
+    /// Makes one large node of the small node at `place` and those directly below it.
+    fn make_large(&mut self, place: Place, index: usize) {
+        let old = self.small.get(index).clone();
+        let depth = u32::from(old.head.depth);
+        let large = self.large.add(old.head.path, depth);
+        let large = Link::node(LARGE_STRIDE, large, depth, depth);
+        self.set_link(place, large.moved(self.end(place), depth));
+        self.small.remove(index);
+        self.move_own(&old.head, large);
+        for (high, Slot { link, .. }) in old.slots.into_iter().enumerate() {
+            match link.target() {
+                Target::List { at, len } => {
+                    for item in 0..len as u32 {
+                        self.add_below(large, self.leaves.item(at + item));
+                    }
+                    self.leaves.free(at, len);
+                }
+                Target::Small(index) if !link.skips() => {
+                    let below = self.small.get(index).clone();
+                    self.small.remove(index);
+                    self.move_own(&below.head, large);
+                    for (low, Slot { link, .. }) in below.slots.into_iter().enumerate() {
+                        self.set_link(Place::Slot(large, high << 4 | low), link);
+                    }
+                }
+                Target::Small(_) | Target::Large(_) => {
+                    let head = *self.head(link);
+                    let slot = self.slot(large, head.path);
+                    self.set_link(slot, link.moved(depth + LARGE_STRIDE, u32::from(head.depth)));
+                }
+            }
+        }
+    }
+
+    /// Gives the own prefixes of a node that is gone to another.
+    fn move_own(&mut self, from: &Head<K>, to: Link) {
+        for item in 0..u32::from(from.own_len) {
+            self.add_own(to, self.leaves.item(from.own_at + item));
+        }
+        self.leaves.free(from.own_at, usize::from(from.own_len));
+    }
+
+    /// Adds a prefix to a node, or to the list directly below it.
+    fn add_below(&mut self, node: Link, leaf: Leaf<K>) {
+        if self.ends_in(node, leaf.len) {
+            self.add_own(node, leaf);
+        } else {
+            self.add_to_list(self.slot(node, leaf.key), leaf);
+        }
+    }
+
+    /// Adds a prefix to the list at `place`, which has room.
+    fn add_to_list(&mut self, place: Place, leaf: Leaf<K>) {
+        let Target::List { mut at, len } = self.link(place).target() else { return };
+        let before = self.leaves.list(at, len).iter().take_while(|other| other.len >= leaf.len).count();
+        self.leaves.insert(&mut at, len, before, leaf);
+        self.set_link(place, Link::list(at, len + 1));
+    }
+
+    fn add_small(&mut self, place: Place, key: K, depth: u32) -> Link {
+        let link = Link::node(SMALL_STRIDE, self.small.add(key, depth), self.end(place), depth);
+        self.set_link(place, link);
+        link
+    }
+
+    /// Adds a prefix to those that end in a node.
+    fn add_own(&mut self, node: Link, leaf: Leaf<K>) {
+        let (mut head, holder) = (*self.head(node), self.own_holder(node, &leaf));
+        let (len, before) = (usize::from(head.own_len), head.own_at);
+        self.leaves.insert(&mut head.own_at, len, len, leaf);
+        head.own_len += 1;
+        let holder = if holder == 0 { 0 } else { holder - before + head.own_at };
+        self.set_head(node, head);
+        self.set_best(node, &leaf, holder, head.own_at + len as u32);
+    }
+
+    /// Removes the own prefix of a node that is at `place`; the last of them takes its place.
+    fn remove_own(&mut self, node: Link, place: u32) {
+        let mut head = *self.head(node);
+        let removed = self.leaves.item(place);
+        self.set_best(node, &removed, place, self.own_holder(node, &removed));
+        let last = head.own_at + u32::from(head.own_len) - 1;
+        let moved = self.leaves.item(last);
+        self.set_best(node, &moved, last, place);
+        *self.leaves.item_mut(place) = moved;
+        self.leaves.remove(&mut head.own_at, usize::from(head.own_len), usize::from(head.own_len) - 1);
+        head.own_len -= 1;
+        self.set_head(node, head);
+    }
+
+    /// Where the longest of a node's own prefixes is that is shorter than `leaf` and holds it; 0 for none.
+    fn own_holder(&self, node: Link, leaf: &Leaf<K>) -> u32 {
+        let head = self.head(node);
+        let own = self.leaves.list(head.own_at, usize::from(head.own_len));
+        let own = (head.own_at..).zip(own);
+        let holders = own.filter(|(_, other)| other.len < leaf.len && other.holds(leaf.key));
+        holders.max_by_key(|(_, other)| other.len).map_or(0, |(place, _)| place)
+    }
+
+    /// Where `before` is the longest prefix that holds a slot, and `leaf` holds the slot too, it is `after`.
+    fn set_best(&mut self, node: Link, leaf: &Leaf<K>, before: u32, after: u32) {
+        let stride = stride(node);
+        let head = *self.head(node);
+        let first = chunk(leaf.key, &head, stride);
+        let count = 1 << (stride - (u32::from(leaf.len) - u32::from(head.depth)));
+        for slot in &mut self.slots_mut(node)[first..first + count] {
+            if slot.best == before {
+                slot.best = after;
+            }
+        }
+    }
+
+    /// Sets the head of a node whose own prefixes may have moved.
+    fn set_head(&mut self, node: Link, head: Head<K>) {
+        let before = core::mem::replace(self.head_mut(node), head).own_at;
+        if before != head.own_at {
+            for slot in self.slots_mut(node).iter_mut().filter(|slot| slot.best != 0) {
+                slot.best = slot.best - before + head.own_at;
+            }
+        }
+    }
+
+    // Shrinking
+
+    /// Replaces the node at `place` by what it holds if that is little: a list, or the one node below it.
+    /// Whether it was replaced.
+    fn fold(&mut self, place: Place) -> bool {
+        let link = self.link(place);
+        let head = *self.head(link);
+        let mut count = usize::from(head.own_len);
+        let mut nodes = 0;
+        let mut below = None;
+        for (slot, below_it) in self.slots(link).iter().enumerate() {
+            match below_it.link.target() {
+                Target::List { len, .. } => count += len,
+                Target::Small(_) | Target::Large(_) => {
+                    nodes += 1;
+                    below = Some(slot);
+                }
+            }
+            if nodes > 1 || count > LIST / 2 {
+                return false;
+            }
+        }
+        match below {
+            None => {
+                self.gather(place, link);
                 true
             }
-            (0, 1, 0) => {
-                let below = *self.nodes.get(node.nodes_at);
-                self.remove_node(at, node.branches.trailing_zeros());
-                *self.nodes.get_mut(at) = below;
-                false
+            Some(slot) if count == 0 => {
+                let below = self.link(Place::Slot(link, slot));
+                let depth = u32::from(self.head(below).depth);
+                self.set_link(place, below.moved(self.end(place), depth));
+                self.remove_node(link);
+                true
             }
-            (0, 0, 1) => {
-                let leaf = *self.leaves.get(node.leaves_at);
-                self.remove_leaf(at, node.singles.trailing_zeros());
-                self.remove_node(above, chunk);
-                self.add_leaf(above, leaf);
-                false
-            }
-            (1, 0, 0) => {
-                let number = node.prefixes.trailing_zeros();
-                let value = *self.values.get(node.values_at);
-                self.remove_value(at, number);
-                self.remove_node(above, chunk);
-                self.add_leaf(above, node.prefix(number, value));
-                false
-            }
-            _ => false,
+            Some(_) => false,
         }
     }
 
-    fn add_value(&mut self, at: u32, number: u32, value: PeerId) {
-        let node = self.nodes.get_mut(at);
-        let (len, place) = (node.prefixes.count_ones(), rank(node.prefixes, number));
-        self.values.insert(&mut node.values_at, len as usize, place as usize, value);
-        node.prefixes |= bit(number);
-    }
-
-    fn remove_value(&mut self, at: u32, number: u32) {
-        let node = self.nodes.get_mut(at);
-        let (len, place) = (node.prefixes.count_ones(), rank(node.prefixes, number));
-        self.values.remove(&mut node.values_at, len as usize, place as usize);
-        node.prefixes &= !bit(number);
-    }
-
-    fn add_leaf(&mut self, at: u32, leaf: Leaf<K>) {
-        let node = self.nodes.get_mut(at);
-        // A prefix that ends in this very node is one of its values.
-        if let Some(number) = node.prefix_number(leaf.key, leaf.len) {
-            return self.add_value(at, number, leaf.value);
+    /// Makes one list of a node's own prefixes and of its lists.
+    fn gather(&mut self, place: Place, node: Link) {
+        let head = *self.head(node);
+        self.set_link(place, Link::EMPTY);
+        for slot in 0..self.slots(node).len() {
+            let Target::List { at, len } = self.slots(node)[slot].link.target() else { continue };
+            for item in 0..len as u32 {
+                self.add_to_list(place, self.leaves.item(at + item));
+            }
+            self.leaves.free(at, len);
         }
-        let chunk = node.chunk(leaf.key);
-        let (len, place) = (node.singles.count_ones(), rank(node.singles, chunk));
-        self.leaves.insert(&mut node.leaves_at, len as usize, place as usize, leaf);
-        node.singles |= bit(chunk);
+        for item in 0..u32::from(head.own_len) {
+            self.add_to_list(place, self.leaves.item(head.own_at + item));
+        }
+        self.leaves.free(head.own_at, usize::from(head.own_len));
+        self.remove_node(node);
     }
 
-    fn remove_leaf(&mut self, at: u32, chunk: u32) {
-        let node = self.nodes.get_mut(at);
-        let (len, place) = (node.singles.count_ones(), rank(node.singles, chunk));
-        self.leaves.remove(&mut node.leaves_at, len as usize, place as usize);
-        node.singles &= !bit(chunk);
+    fn remove_node(&mut self, node: Link) {
+        match node.target() {
+            Target::Small(index) => self.small.remove(index),
+            Target::Large(index) => self.large.remove(index),
+            Target::List { .. } => {}
+        }
     }
 
-    /// Returns where the new node is.
-    fn add_node(&mut self, at: u32, below: Node<K>) -> u32 {
-        let mut node = *self.nodes.get(at);
-        let chunk = node.chunk(below.path);
-        let (len, place) = (node.branches.count_ones(), rank(node.branches, chunk));
-        self.nodes.insert(&mut node.nodes_at, len as usize, place as usize, below);
-        node.branches |= bit(chunk);
-        *self.nodes.get_mut(at) = node;
-        node.nodes_at + place
+    // Nodes and links
+
+    fn link(&self, place: Place) -> Link {
+        match place {
+            Place::Root => self.root,
+            Place::Slot(node, slot) => self.slots(node)[slot].link,
+        }
     }
 
-    fn remove_node(&mut self, at: u32, chunk: u32) {
-        let mut node = *self.nodes.get(at);
-        let (len, place) = (node.branches.count_ones(), rank(node.branches, chunk));
-        self.nodes.remove(&mut node.nodes_at, len as usize, place as usize);
-        node.branches &= !bit(chunk);
-        *self.nodes.get_mut(at) = node;
+    fn set_link(&mut self, place: Place, link: Link) {
+        match place {
+            Place::Root => self.root = link,
+            Place::Slot(node, slot) => self.slots_mut(node)[slot].link = link,
+        }
     }
 
-    /// How many nodes, leaves and values have room.
+    /// The slot of a node that the way of `key` leads through.
+    fn slot(&self, node: Link, key: K) -> Place {
+        Place::Slot(node, chunk(key, self.head(node), stride(node)))
+    }
+
+    /// How many bits lead to `place`.
+    fn end(&self, place: Place) -> u32 {
+        match place {
+            Place::Root => 0,
+            Place::Slot(node, _) => u32::from(self.head(node).depth) + stride(node),
+        }
+    }
+
+    /// Whether a prefix of `len` bits whose way leads through a node ends in it.
+    fn ends_in(&self, node: Link, len: u8) -> bool {
+        u32::from(len) < u32::from(self.head(node).depth) + stride(node)
+    }
+
+    #[inline]
+    fn head(&self, node: Link) -> &Head<K> {
+        match node.target() {
+            Target::Small(index) => &self.small.get(index).head,
+            Target::Large(index) => &self.large.get(index).head,
+            Target::List { .. } => unreachable!("a list is no node"),
+        }
+    }
+
+    fn head_mut(&mut self, node: Link) -> &mut Head<K> {
+        match node.target() {
+            Target::Small(index) => &mut self.small.get_mut(index).head,
+            Target::Large(index) => &mut self.large.get_mut(index).head,
+            Target::List { .. } => unreachable!("a list is no node"),
+        }
+    }
+
+    fn slots(&self, node: Link) -> &[Slot] {
+        match node.target() {
+            Target::Small(index) => &self.small.get(index).slots,
+            Target::Large(index) => &self.large.get(index).slots,
+            Target::List { .. } => &[],
+        }
+    }
+
+    fn slots_mut(&mut self, node: Link) -> &mut [Slot] {
+        match node.target() {
+            Target::Small(index) => &mut self.small.get_mut(index).slots,
+            Target::Large(index) => &mut self.large.get_mut(index).slots,
+            Target::List { .. } => &mut [],
+        }
+    }
+
+    /// How many nodes a lookup goes through, and how many prefixes it then looks at, at most.
+    #[cfg(test)]
+    pub(super) fn steps(&self, key: K) -> (usize, usize) {
+        let (mut link, mut nodes) = (self.root, 0);
+        loop {
+            if let Target::List { len, .. } = link.target() {
+                return (nodes, len);
+            }
+            nodes += 1;
+            let head = self.head(link);
+            if !key.agrees(head.path, head.depth) {
+                return (nodes, 0);
+            }
+            link = self.link(self.slot(link, key));
+        }
+    }
+
+    /// How many nodes of either size there are, and for how many prefixes there is room in lists.
     #[cfg(test)]
     pub(super) fn allotted(&self) -> (usize, usize, usize) {
-        (self.nodes.allotted(), self.leaves.allotted(), self.values.allotted())
-    }
-}
-
-impl<K: Key> Node<K> {
-    /// An empty node `depth` chunks down the way of `key`.
-    fn at(key: K, depth: u32) -> Self {
-        Node { path: key.first(CHUNK * depth), depth: depth as u8, ..Node::default() }
-    }
-
-    /// Whether the way of `key` leads through this node.
-    #[inline]
-    fn is_above(&self, key: K) -> bool {
-        key.first(CHUNK * u32::from(self.depth)) == self.path
-    }
-
-    /// The key's six bits at this depth.
-    #[inline]
-    fn chunk(&self, key: K) -> u32 {
-        key.chunk(u32::from(self.depth))
-    }
-
-    /// The number of a prefix that ends in this node; `None` if it goes on.
-    fn prefix_number(&self, key: K, len: u8) -> Option<u32> {
-        let len = u32::from(len) - CHUNK * u32::from(self.depth);
-        (len < CHUNK).then(|| (1 << len) - 1 + (self.chunk(key) >> (CHUNK - len)))
-    }
-
-    /// The prefix with this number.
-    fn prefix(&self, number: u32, value: PeerId) -> Leaf<K> {
-        let len = (number + 1).ilog2();
-        let above = CHUNK * u32::from(self.depth);
-        let key = self.path.with(number + 1 - (1 << len), above + len);
-        Leaf { key, len: (above + len) as u8, value }
+        (self.small.used(), self.large.used(), self.leaves.allotted())
     }
 }
 
 impl<K: Key> Leaf<K> {
-    #[inline]
-    fn holds(&self, key: K) -> bool {
-        self.key.shared(key) >= u32::from(self.len)
+    fn is(&self, key: K, len: u8) -> bool {
+        (self.key, self.len) == (key, len)
     }
 
-    /// How many whole chunks this prefix has in common with another of `limit` whole chunks.
-    fn chunks_shared_with(&self, other: K, limit: u32) -> u32 {
-        let bits = self.key.shared(other).min(u32::from(self.len));
-        (bits / CHUNK).min(limit)
+    /// How many bits, in whole small nodes, this prefix has in common with the first `limit` of another.
+    fn steps_shared_with(&self, other: K, limit: u8) -> u32 {
+        self.key.shared(other).min(u32::from(self.len)).min(u32::from(limit)) / SMALL_STRIDE * SMALL_STRIDE
     }
 }
 
-#[inline]
-const fn bit(number: u32) -> u64 {
-    1 << number
+/// How many bits a node takes.
+fn stride(node: Link) -> u32 {
+    match node.target() {
+        Target::Large(_) => LARGE_STRIDE,
+        Target::Small(_) | Target::List { .. } => SMALL_STRIDE,
+    }
 }
 
-/// The place of a bit's item among those of all bits set.
-#[inline]
-fn rank(bits: u64, number: u32) -> u32 {
-    (bits & (bit(number) - 1)).count_ones()
+/// The bits of `key` that a node takes.
+fn chunk<K: Key>(key: K, head: &Head<K>, stride: u32) -> usize {
+    usize::from(key.after(u32::from(head.depth)).byte()) >> (LARGE_STRIDE - stride)
 }
