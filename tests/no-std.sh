@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves that span-core needs no std: it is built against a sysroot that holds core and alloc and nothing
-# else, so any `extern crate std` in it or in what it depends on is an error. Stable Rust is enough.
+# Proves that span-core and span-aead need no std: they are built against a sysroot that holds core and alloc
+# and nothing else, so any `extern crate std` in them or in what they depend on is an error. Stable Rust is enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,3 +37,5 @@ for features in "" ring; do
     cargo build --quiet -p span-core --target "$target" --target-dir "$build" --no-default-features --features "$features"
     echo "span-core with features [$features]: no std"
 done
+cargo build --quiet -p span-aead --target "$target" --target-dir "$build"
+echo "span-aead: no std"
