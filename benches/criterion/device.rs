@@ -1,0 +1,130 @@
+//! What a device with many peers costs beside the cipher: finding the session, the replay window, timers.
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::cell::{OnceCell, RefCell};
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use span_benches::devices::{Hub, Slot, sealed};
+use span_benches::packets;
+use span_benches::random::Random;
+use span_core::key::PublicKey;
+use span_core::time::{Instant, UnixTime};
+use span_core::wireguard::{Device, DropReason, Inbound, Outbound, PeerId};
+
+const PEERS: [usize; 3] = [1, 1_000, 10_000];
+
+/// Datagrams prepared at a time: they are in the cache, as those just received are; their peers are not.
+const PREPARED: BatchSize = BatchSize::NumIterations(16);
+
+/// The peers send in random order, so that with many of them nothing of a peer is in the cache.
+fn datagrams(criterion: &mut Criterion) {
+    // Made only for those that are run: ten thousand handshakes take seconds.
+    let hubs = PEERS.map(|peers| (peers, OnceCell::new()));
+
+    // Parsed, its session found, and refused by the replay window: all that comes before the cipher.
+    let mut group = criterion.benchmark_group("device/refuse a replayed datagram, by peers");
+    for (peers, hub) in &hubs {
+        group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
+            let mut hub = hub.get_or_init(|| RefCell::new(Hub::new(*peers))).borrow_mut();
+            let Hub { now, device, spokes } = &mut *hub;
+            let order = Random::new(1).order(*peers);
+            let mut next = order.iter().cycle();
+            bench.iter_batched_ref(
+                || {
+                    let spoke = &spokes[*next.next().expect("a cycle")];
+                    (spoke.path, spoke.seen.clone())
+                },
+                |(path, datagram)| {
+                    let inbound = device.handle_datagram(*now, path, datagram);
+                    assert_eq!(inbound, Inbound::Dropped(DropReason::Replayed));
+                },
+                PREPARED,
+            );
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("device/open 64 bytes, by peers");
+    for (peers, hub) in &hubs {
+        group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
+            let mut hub = hub.get_or_init(|| RefCell::new(Hub::new(*peers))).borrow_mut();
+            let Hub { now, device, spokes } = &mut *hub;
+            let order = Random::new(2).order(*peers);
+            let mut next = order.iter().cycle();
+            bench.iter_batched_ref(
+                || {
+                    let spoke = &spokes[*next.next().expect("a cycle")];
+                    (spoke.path, sealed(&spoke.sealer, &packets::ipv4_from(spoke.address, 64)))
+                },
+                |(path, datagram)| {
+                    let inbound = device.handle_datagram(*now, path, datagram);
+                    assert!(matches!(inbound, Inbound::Packet { .. }));
+                },
+                PREPARED,
+            );
+        });
+    }
+    group.finish();
+
+    // What a burst costs beside sealing it: route, session, and telling the device.
+    let mut group = criterion.benchmark_group("device/route, outbound, sent, by peers");
+    for (peers, hub) in &hubs {
+        group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
+            let mut hub = hub.get_or_init(|| RefCell::new(Hub::new(*peers))).borrow_mut();
+            let Hub { now, device, spokes } = &mut *hub;
+            let order = Random::new(3).order(*peers);
+            let mut next = order.iter().cycle();
+            bench.iter(|| {
+                let spoke = &spokes[*next.next().expect("a cycle")];
+                let peer = device.route(spoke.address.into()).expect("a peer");
+                let ready = matches!(device.outbound(*now, peer), Outbound::Ready(_));
+                assert!(ready);
+                device.sent(*now, peer, 44, 44 * 1452);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Moving one peer's deadline behind all others, and asking for the next.
+fn timers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("device/move a timer, by peers");
+    for peers in PEERS {
+        group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
+            let mut now = Instant::from_secs(1000);
+            let (mut device, ids) = with_keepalives(&mut now, peers);
+            let order = Random::new(4).order(peers);
+            let mut next = order.iter().cycle();
+            bench.iter(|| {
+                now += Duration::from_nanos(1);
+                device.set_keepalive(now, ids[*next.next().expect("a cycle")], Some(25));
+                device.poll_timeout().expect("a keepalive is due some time")
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A device whose peers each wait for a persistent keepalive.
+fn with_keepalives(now: &mut Instant, peers: usize) -> (Device, Vec<PeerId>) {
+    let mut device = Device::new(None, *now, UnixTime::default(), [9; 32]);
+    let mut random = Random::new(5);
+    let ids: Vec<PeerId> = (0..peers)
+        .map(|_| {
+            let mut key = [0; 32];
+            key.fill_with(|| random.bits() as u8);
+            let peer = device.add_peer(*now, PublicKey::from_bytes(key)).expect("another's key");
+            *now += Duration::from_micros(1);
+            device.set_keepalive(*now, peer, Some(25));
+            peer
+        })
+        .collect();
+    // No peer has a path: nothing is sent, and what was wanted is given up.
+    while device.poll_transmit(*now, &mut Slot::default()).is_some() {}
+    (device, ids)
+}
+
+criterion_group!(benches, datagrams, timers);
+criterion_main!(benches);
