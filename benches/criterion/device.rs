@@ -6,12 +6,10 @@ use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use span_benches::devices::{Hub, Slot, sealed};
+use span_benches::devices::{Hub, sealed, with_keepalives};
 use span_benches::packets;
 use span_benches::random::Random;
-use span_core::key::PublicKey;
-use span_core::time::{Instant, UnixTime};
-use span_core::wireguard::{Device, DropReason, Inbound, Outbound, PeerId};
+use span_core::wireguard::{DropReason, Inbound, Outbound};
 
 const PEERS: [usize; 3] = [1, 1_000, 10_000];
 
@@ -93,8 +91,7 @@ fn timers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("device/move a timer, by peers");
     for peers in PEERS {
         group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
-            let mut now = Instant::from_secs(1000);
-            let (mut device, ids) = with_keepalives(&mut now, peers);
+            let (mut device, ids, mut now) = with_keepalives(peers);
             let order = Random::new(4).order(peers);
             let mut next = order.iter().cycle();
             bench.iter(|| {
@@ -105,25 +102,6 @@ fn timers(criterion: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// A device whose peers each wait for a persistent keepalive.
-fn with_keepalives(now: &mut Instant, peers: usize) -> (Device, Vec<PeerId>) {
-    let mut device = Device::new(None, *now, UnixTime::default(), [9; 32]);
-    let mut random = Random::new(5);
-    let ids: Vec<PeerId> = (0..peers)
-        .map(|_| {
-            let mut key = [0; 32];
-            key.fill_with(|| random.bits() as u8);
-            let peer = device.add_peer(*now, PublicKey::from_bytes(key)).expect("another's key");
-            *now += Duration::from_micros(1);
-            device.set_keepalive(*now, peer, Some(25));
-            peer
-        })
-        .collect();
-    // No peer has a path: nothing is sent, and what was wanted is given up.
-    while device.poll_transmit(*now, &mut Slot::default()).is_some() {}
-    (device, ids)
 }
 
 criterion_group!(benches, datagrams, timers);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use span_core::crypto::Suite;
-use span_core::key::PrivateKey;
+use span_core::key::{PrivateKey, PublicKey};
 use span_core::path::Path;
 use span_core::time::{Instant, UnixTime};
 use span_core::wireguard::{Device, Inbound, Outbound, PeerId, Reserve, Sealer, Transmit, TransmitKind};
@@ -265,6 +265,31 @@ impl Hub {
         }
         hub
     }
+}
+
+/// A device whose peers each wait for a persistent keepalive, and the time on its clock. It has no private key: its
+/// peers cost no key agreement, and nothing is sent.
+///
+/// # Panics
+/// Never: all keys are different.
+#[must_use]
+pub fn with_keepalives(peers: usize) -> (Device, Vec<PeerId>, Instant) {
+    let mut now = Instant::from_secs(1000);
+    let mut device = Device::new(None, now, UnixTime::default(), [9; 32]);
+    let mut random = Random::new(5);
+    let ids = (0..peers)
+        .map(|_| {
+            let mut key = [0; 32];
+            key.fill_with(|| random.bits() as u8);
+            let peer = device.add_peer(now, PublicKey::from_bytes(key)).expect("another's key");
+            now += Duration::from_micros(1);
+            device.set_keepalive(now, peer, Some(25));
+            peer
+        })
+        .collect();
+    // Without a path nothing leaves, and what was wanted is given up.
+    while device.poll_transmit(now, &mut Slot::default()).is_some() {}
+    (device, ids, now)
 }
 
 /// A packet as a datagram of this session.
