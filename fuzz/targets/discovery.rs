@@ -9,6 +9,7 @@ use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use span_core::crypto::{Suite, Suites};
 use span_core::key::PrivateKey;
 use span_core::mesh::{Local, Member, NodeId, overlay, plan};
 use span_discovery::seal::ClusterSecret;
@@ -96,6 +97,7 @@ fn no_address_has_two_owners(members: &[Member]) {
         networks: vec!["10.244.9.0/24".parse().expect("a network")],
         excluded: Vec::new(),
         peer_endpoints: None,
+        suites: Suites::NONE.with(Suite::Aes256Gcm),
     };
     let plan = plan(&local, members);
     for (at, peer) in plan.peers.iter().enumerate() {

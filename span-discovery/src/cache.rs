@@ -155,6 +155,7 @@ fn from_wire(message: &wire::Member) -> Option<Member> {
 mod tests {
     use super::*;
     use crate::seal::ClusterSecret;
+    use span_core::crypto::{Suite, Suites};
     use span_core::mesh::{KubeSpan, MachineType};
 
     fn member(name: &str) -> Member {
@@ -170,6 +171,7 @@ mod tests {
                 address: Some("fd00::1".parse().unwrap()),
                 additional_addresses: vec!["10.0.0.0/8".parse().unwrap()],
                 exclude_advertised_addresses: vec!["fd00::/8".parse().unwrap()],
+                suites: Suites::NONE.with(Suite::Aes256Gcm),
             }),
             control_plane: None,
             endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()],

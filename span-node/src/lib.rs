@@ -1,5 +1,6 @@
 //! An encrypted full mesh as a library: a [`Node`] from a configuration, and the program `span` around it.
 
+pub mod cipher;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use ipnet::IpNet;
+use span_core::crypto::{Suite, Suites};
 use span_core::key::{PresharedKey, PrivateKey, PublicKey};
 use span_core::path;
 use span_core::tunnel::Tunnel;
@@ -47,20 +48,25 @@ pub struct Interface {
     server: uapi::Server,
     handle: Handle,
     packets: Option<JoinHandle<io::Result<()>>>,
+    suite: Suite,
 }
 
 impl Interface {
     /// Makes the interface, without keys and peers, on a port the host chooses. It carries packets from now
     /// on; [`serve`](Self::serve) lets it be configured.
     ///
+    /// It begins handshakes in `suite`; with another than WireGuard's own its peers must be Span too. Whatever
+    /// the suite, peers that begin in WireGuard's are answered.
+    ///
     /// # Errors
     /// See [`WgError`]; each says what to do.
-    pub fn create(name: &InterfaceName) -> Result<Self, WgError> {
+    pub fn create(name: &InterfaceName, suite: Suite) -> Result<Self, WgError> {
         let server = uapi::Server::bind(Path::new(uapi::DIRECTORY), name)?;
         let tun = Tun::builder(name.as_str()).open()?;
         let transport = Udp::bind(udp::Config::default())?;
         let seed = clock::entropy().map_err(system("reading randomness"))?;
-        let tunnel = Tunnel::new(None, clock::now(), clock::unix(), seed);
+        let mut tunnel = Tunnel::new(None, clock::now(), clock::unix(), seed);
+        tunnel.device_mut().accept_suites(Suites::NONE.with(suite));
         let monitor = Monitor::new().map_err(system("watching the network"))?;
         let core = Core::new(tunnel, Box::new(tun), transport);
         let (packets, handle) = PacketLoop::new(core, Some(monitor), Box::new(|_, _| {}))
@@ -74,7 +80,7 @@ impl Interface {
                 ended
             })
             .map_err(system("starting the packet thread"))?;
-        Ok(Interface { server, handle, packets: Some(packets) })
+        Ok(Interface { server, handle, packets: Some(packets), suite })
     }
 
     /// What ends [`serve`](Self::serve) from another thread.
@@ -88,7 +94,7 @@ impl Interface {
     /// # Errors
     /// The system could not poll, or a socket broke.
     pub fn serve(&mut self) -> Result<(), WgError> {
-        let served = self.server.run(&Configuration { handle: self.handle.clone() });
+        let served = self.server.run(&Configuration { handle: self.handle.clone(), suite: self.suite });
         match served {
             Ok(Ended::Stopped | Ended::Removed) => {}
             Err(source) => return Err(WgError::System { what: "serving the configuration socket", source }),
@@ -120,11 +126,15 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> WgError {
 /// The way from the configuration socket to the packet thread.
 struct Configuration {
     handle: Handle,
+    suite: Suite,
 }
 
 impl uapi::Handler for Configuration {
     fn set(&self, operations: Vec<Operation>) -> Result<(), Errno> {
-        self.handle.ask(move |core| uapi::apply(&mut Target { core }, &operations)).map_err(|_| Errno::IO)?
+        let suite = self.suite;
+        self.handle
+            .ask(move |core| uapi::apply(&mut Target { core, suite }, &operations))
+            .map_err(|_| Errno::IO)?
     }
 
     fn get(&self) -> Result<Snapshot, Errno> {
@@ -135,6 +145,8 @@ impl uapi::Handler for Configuration {
 /// The interface as the configuration protocol changes it.
 struct Target<'a> {
     core: &'a mut Core,
+    /// What handshakes with new peers begin in.
+    suite: Suite,
 }
 
 impl uapi::Target for Target<'_> {
@@ -171,10 +183,13 @@ impl uapi::Target for Target<'_> {
     }
 
     fn add_peer(&mut self, key: &PublicKey) -> Result<PeerId, Errno> {
-        self.core.tunnel.device_mut().add_peer(clock::now(), *key).map_err(|error| match error {
+        let (device, now) = (self.core.tunnel.device_mut(), clock::now());
+        let peer = device.add_peer(now, *key).map_err(|error| match error {
             AddPeerError::OwnKey => Errno::INVALID,
             _ => Errno::NO_SPACE,
-        })
+        })?;
+        device.set_suite(now, peer, self.suite);
+        Ok(peer)
     }
 
     fn remove_peer(&mut self, peer: PeerId) {

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use span_tests::namespace::SOON;
-use span_tests::traffic::{assert_ping, assert_tcp, first_ping, ping_with};
-use span_tests::wg::Program::{self, Boringtun, Span, WireguardGo};
+use span_tests::traffic::{assert_ping, assert_tcp, first_ping, ping, ping_with};
+use span_tests::wg::Program::{self, Boringtun, Span, SpanAes, WireguardGo};
 use span_tests::{Namespace, eventually, holds, ready, wg};
 
 use crate::pair::{Family, Pair};
@@ -22,6 +22,8 @@ macro_rules! meetings {
 meetings! {
     span_calls_span_over_ipv4: Span => Span, Family::V4;
     span_calls_span_over_ipv6: Span => Span, Family::V6;
+    span_calls_span_in_aes: SpanAes => SpanAes, Family::V4;
+    wireguard_go_calls_span_that_would_use_aes: WireguardGo => SpanAes, Family::V6;
     span_calls_wireguard_go_over_ipv4: Span => WireguardGo, Family::V4;
     span_calls_wireguard_go_over_ipv6: Span => WireguardGo, Family::V6;
     wireguard_go_calls_span_over_ipv4: WireguardGo => Span, Family::V4;
@@ -80,11 +82,11 @@ fn figures_are_true(pair: &Pair, before: u64) {
     // WireGuard pads an 84-byte packet to 96; boringtun does not. Message overhead is 32 bytes.
     let datagram = |program| if program == Boringtun { 84 + 32 } else { 96 + 32 };
     let [from_a, from_b] = [datagram(pair.programs[0]) * 10, datagram(pair.programs[1]) * 10];
-    if pair.programs[0] == Span {
+    if pair.programs[0].is_span() {
         assert!([148 + from_a, 148 + from_a + 32].contains(&a.tx), "initiator sent {}", a.tx);
         assert_eq!(a.rx, 92 + from_b, "initiator received");
     }
-    if pair.programs[1] == Span {
+    if pair.programs[1].is_span() {
         assert_eq!(b.tx, 92 + from_b, "responder sent");
         assert!([148 + from_a, 148 + from_a + 32].contains(&b.rx), "responder received {}", b.rx);
     }
@@ -130,4 +132,20 @@ fn a_preshared_key_must_match() {
         // The initiation under way was refused; the next one goes out REKEY_TIMEOUT, five seconds, later.
         first_ping(&pair.a, Pair::B_INNER, Duration::from_secs(12));
     }
+}
+
+/// What `--cipher aes-256-gcm` begins, nobody but Span understands; what others begin, it answers, and goes on
+/// in their cipher.
+#[test]
+fn aes_is_for_span_alone() {
+    if !ready() {
+        return;
+    }
+    let pair = Pair::new(SpanAes, Span, Family::V4);
+    pair.configure();
+    assert_eq!(ping(&pair.a, Pair::B_INNER, 3), 0, "the other was not told to accept it");
+    let endpoint = pair.endpoint(1, 1, Pair::A_PORT);
+    pair.b.run(&format!("wg set wg0 peer {} endpoint {endpoint}", pair.keys[0].public));
+    first_ping(&pair.b, Pair::A_INNER, SOON);
+    assert_ping(&pair.a, Pair::B_INNER, 10);
 }

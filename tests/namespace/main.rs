@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod behaviour;
+mod ciphers;
 mod configuration;
 mod discovery;
 mod interop;

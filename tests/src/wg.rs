@@ -12,6 +12,8 @@ use crate::{eventually, holds};
 pub enum Program {
     /// `span wg`.
     Span,
+    /// `span wg --cipher aes-256-gcm`.
+    SpanAes,
     /// The Go implementation of WireGuard's authors.
     WireguardGo,
     /// boringtun-cli.
@@ -19,11 +21,22 @@ pub enum Program {
 }
 
 impl Program {
+    /// Whether it is a `span wg`, whatever its options.
+    #[must_use]
+    pub const fn is_span(self) -> bool {
+        matches!(self, Self::Span | Self::SpanAes)
+    }
+
     /// Starts it in `namespace` and waits until `wg` can talk to it.
     #[must_use]
     pub fn start(self, namespace: &Namespace, interface: &str) -> Process {
         let mut process = match self {
             Self::Span => namespace.spawn_with(programs::span(), ["wg", interface], &[("SPAN_LOG", "debug")]),
+            Self::SpanAes => namespace.spawn_with(
+                programs::span(),
+                ["wg", "--cipher", "aes-256-gcm", interface],
+                &[("SPAN_LOG", "debug")],
+            ),
             Self::WireguardGo => namespace.spawn_with(
                 &programs::peer("wireguard-go"),
                 ["--foreground", interface],

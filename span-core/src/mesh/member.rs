@@ -7,6 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::crypto::Suites;
 use crate::key::PublicKey;
 
 /// The name of a node within its cluster: opaque text of 1 to 256 bytes, on Talos the base62 form of 32
@@ -85,6 +86,8 @@ pub struct KubeSpan {
     pub additional_addresses: Vec<IpNet>,
     /// Networks the reader must not route to it, whatever else it claims.
     pub exclude_advertised_addresses: Vec<IpNet>,
+    /// Cipher suites it answers in besides WireGuard's own.
+    pub suites: Suites,
 }
 
 /// A member's API server.

@@ -122,7 +122,7 @@ impl View {
 }
 
 /// Merges views of one node, the weakest first, as Talos does: the later one overrides names, role,
-/// key and overlay address where it has any; lists are unions in order; the operating system of the
+/// key, suites and overlay address where it has any; lists are unions in order; the operating system of the
 /// first that knows it stays. `None` for no views.
 pub fn merge<'a>(views: impl IntoIterator<Item = &'a Member>) -> Option<Member> {
     let mut views = views.into_iter();
@@ -146,6 +146,7 @@ pub fn merge<'a>(views: impl IntoIterator<Item = &'a Member>) -> Option<Member> 
             (Some(merged), Some(view)) => {
                 merged.public_key = view.public_key;
                 merged.address = view.address.or(merged.address);
+                merged.suites = view.suites;
                 unite(&mut merged.additional_addresses, &view.additional_addresses);
                 unite(&mut merged.exclude_advertised_addresses, &view.exclude_advertised_addresses);
             }
@@ -174,6 +175,7 @@ fn unite<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::{Suite, Suites};
     use crate::mesh::test::{member, net};
     use crate::mesh::{ControlPlane, KubeSpan};
     use alloc::string::ToString as _;
@@ -189,6 +191,20 @@ mod tests {
 
     fn ids(known: &[Known]) -> Vec<&str> {
         known.iter().map(|known| known.member.node_id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_last_word_on_suites_is_the_newest() {
+        let aes = Suites::NONE.with(Suite::Aes256Gcm);
+        let with = |suites| {
+            let mut view = member("a", 1);
+            view.kubespan.as_mut().unwrap().suites = suites;
+            view
+        };
+        for (old, new) in [(aes, Suites::NONE), (Suites::NONE, aes)] {
+            let merged = merge([&with(old), &with(new)]).unwrap();
+            assert_eq!(merged.kubespan.unwrap().suites, new, "a member that takes it back is believed");
+        }
     }
 
     #[test]

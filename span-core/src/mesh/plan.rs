@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::claims::Claims;
 use super::prefix_set::PrefixSet;
 use super::{Filter, KubeSpan, Member, NodeId, overlay, unicast};
+use crate::crypto::{Suite, Suites};
 use crate::key::PublicKey;
 
 /// What the plan must know about this node.
@@ -29,6 +30,8 @@ pub struct Local {
     pub excluded: Vec<IpNet>,
     /// `filters.peerEndpoints`: which of the members' endpoints may be tried; `None` for all.
     pub peer_endpoints: Option<Filter>,
+    /// The cipher suites this node answers in besides WireGuard's own, and uses with members that do so too.
+    pub suites: Suites,
 }
 
 /// A wanted peer.
@@ -47,6 +50,8 @@ pub struct PeerSpec {
     pub allowed_ips: Vec<IpNet>,
     /// Where it may be reached, in the order published.
     pub endpoints: Vec<SocketAddr>,
+    /// What to begin handshakes with it in: AES-256-GCM if it and this node have that, else WireGuard's own.
+    pub suite: Suite,
 }
 
 /// The peers that the members amount to, and what was refused on the way.
@@ -147,6 +152,7 @@ pub fn plan<'a>(local: &Local, members: impl IntoIterator<Item = &'a Member>) ->
             address: member.kubespan.address,
             allowed_ips: allowed.prefixes(),
             endpoints,
+            suite: suite(local.suites, member.kubespan.suites),
         });
     }
     planner.plan.forbidden = forbidden(local, &planner.plan, &members);
@@ -321,6 +327,11 @@ fn forbidden(local: &Local, plan: &Plan, members: &[Admitted<'_>]) -> Vec<IpNet>
     local.addresses.iter().for_each(|net| forbidden.remove(*net));
     forbidden.insert(IpNet::V6(local.overlay));
     forbidden.prefixes()
+}
+
+fn suite(ours: Suites, theirs: Suites) -> Suite {
+    let both = |suite: Suite| ours.contains(suite) && theirs.contains(suite);
+    if both(Suite::Aes256Gcm) { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 }
 }
 
 fn label(member: &Member) -> String {

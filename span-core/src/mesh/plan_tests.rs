@@ -13,6 +13,7 @@ fn local() -> Local {
         networks: vec![net("10.244.200.0/24")],
         excluded: vec![],
         peer_endpoints: None,
+        suites: Suites::NONE,
     }
 }
 
@@ -47,6 +48,21 @@ fn a_peer_gets_its_networks_its_addresses_and_its_overlay_address() {
     assert_eq!(peer.label, "a");
     assert_eq!(peer.endpoints, a.endpoints);
     assert_eq!(plan.refused, 0);
+}
+
+/// AES-256-GCM is used where both announce it.
+#[test]
+fn a_suite_is_used_where_both_have_it() {
+    let aes = Suites::NONE.with(Suite::Aes256Gcm);
+    let chacha = Suites::NONE.with(Suite::ChaCha20Poly1305);
+    let cases = [(aes, aes, Suite::Aes256Gcm), (aes, Suites::NONE, Suite::ChaCha20Poly1305)];
+    let mirrored = [(Suites::NONE, aes, Suite::ChaCha20Poly1305), (chacha, chacha, Suite::ChaCha20Poly1305)];
+    for (ours, theirs, expected) in cases.into_iter().chain(mirrored) {
+        let mut a = member("a", 1);
+        kubespan(&mut a).suites = theirs;
+        let plan = plan(&Local { suites: ours, ..local() }, [&a]);
+        assert_eq!(plan.peers[0].suite, expected, "{ours:?} and {theirs:?}");
+    }
 }
 
 #[test]

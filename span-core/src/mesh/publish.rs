@@ -111,6 +111,7 @@ fn is_publishable(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Suite;
     use crate::mesh::test::{net, ula};
     use alloc::string::ToString as _;
 
@@ -172,6 +173,7 @@ mod tests {
             address: None,
             allowed_ips: Vec::new(),
             endpoints: Vec::new(),
+            suite: Suite::default(),
         };
         let key = |n| PublicKey::from_bytes([n; 32]);
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();

@@ -7,6 +7,7 @@ use std::vec;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{KubeSpan, MachineType, Member, NodeId, overlay};
+use crate::crypto::Suites;
 use crate::key::PublicKey;
 
 pub(crate) const CLUSTER: &str = "8XuV9TZHW08DOk3bVxQjH9ih_TBKjnh-j44tsCLSBzo=";
@@ -28,6 +29,7 @@ pub(crate) fn member(id: &str, n: u8) -> Member {
             address: Some(ula),
             additional_addresses: vec![],
             exclude_advertised_addresses: vec![],
+            suites: Suites::NONE,
         }),
         control_plane: None,
         endpoints: vec![(address, 51820).into()],

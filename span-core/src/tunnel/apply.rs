@@ -49,6 +49,9 @@ impl Tunnel {
                     {
                         self.device.add_allowed_ip(peer, *prefix);
                     }
+                    if update.before.suite != update.after.suite {
+                        self.device.set_suite(now, peer, update.after.suite);
+                    }
                     if update.before.endpoints != update.after.endpoints {
                         self.set_candidates(now, peer, CandidateSource::Published, &paths(update.after));
                     }
@@ -70,6 +73,7 @@ impl Tunnel {
     ) -> Result<(), AddPeerError> {
         let peer = self.device.add_peer(now, spec.public_key)?;
         self.device.set_preshared_key(peer, preshared_key.clone());
+        self.device.set_suite(now, peer, spec.suite);
         for prefix in &spec.allowed_ips {
             self.device.add_allowed_ip(peer, *prefix);
         }

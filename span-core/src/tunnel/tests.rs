@@ -1,5 +1,6 @@
 use super::simulation::{Network, Slots, at, key, nowhere};
 use super::*;
+use crate::crypto::{Suite, Suites};
 use crate::endpoint::{Cause, Verdict};
 use crate::wireguard::{DropReason, Inbound, TransmitKind};
 use alloc::string::String;
@@ -521,6 +522,7 @@ fn a_plan_is_applied_step_by_step() {
         address: None,
         allowed_ips: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
+        suite: Suite::default(),
     };
     let plan = |peers: Vec<PeerSpec>| Plan { peers, ..Plan::default() };
     let psk = PresharedKey::from_bytes([9; 32]);
@@ -558,6 +560,49 @@ fn a_plan_is_applied_step_by_step() {
     let own = plan(vec![spec(0, &[], &[]), spec(5, &[], &[])]);
     assert!(tunnel.apply(now, &own.changes_since(&empty), &psk).is_err());
     assert!(tunnel.device().find(&key(5).public_key()).is_some());
+}
+
+/// The probes are in the suite of the plan: one that accepts AES-256-GCM answers, one that does not drops them.
+#[cfg(feature = "ring")]
+#[test]
+fn the_plan_decides_on_the_suite() {
+    use crate::key::PresharedKey;
+    use crate::mesh::{NodeId, PeerSpec, Plan};
+    let mut now = Instant::from_secs(5);
+    let mut tunnel = Tunnel::new(Some(key(0)), now, UnixTime::default(), [3; 32]);
+    let mut device = Device::new(Some(key(1)), now, UnixTime::default(), [4; 32]);
+    device.add_peer(now, key(0).public_key()).unwrap();
+    let plan = |suite| Plan {
+        peers: vec![PeerSpec {
+            node_id: NodeId::new("x").unwrap(),
+            label: String::new(),
+            public_key: key(1).public_key(),
+            address: None,
+            allowed_ips: vec![],
+            endpoints: vec![at(1, 1)],
+            suite,
+        }],
+        ..Plan::default()
+    };
+    let (chacha, aes) = (plan(Suite::ChaCha20Poly1305), plan(Suite::Aes256Gcm));
+    let steps = [(&Plan::default(), &aes, [0, 1]), (&aes, &chacha, [2, 3]), (&chacha, &aes, [3, 4])];
+    for (before, after, expected) in steps {
+        tunnel.apply(now, &after.changes_since(before), &PresharedKey::default()).unwrap();
+        for (accepted, expected) in
+            [Suites::NONE, Suites::NONE.with(Suite::Aes256Gcm)].into_iter().zip(expected)
+        {
+            device.accept_suites(accepted);
+            now += secs(6);
+            tunnel.handle_timeout(now);
+            let mut out = Slots::default();
+            while tunnel.poll_transmit(now, &mut out).is_some() {}
+            for (_, mut datagram) in out.0 {
+                assert_eq!(device.handle_datagram(now, &nowhere(1), &mut datagram), Inbound::Handshake);
+                device.handle_timeout(now);
+            }
+            assert_eq!(device.counters().initiations_accepted, expected, "{accepted:?}");
+        }
+    }
 }
 
 #[test]

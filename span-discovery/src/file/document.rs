@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use span_core::crypto::Suite;
 use span_core::key::PublicKey;
 use span_core::mesh::{ControlPlane, KubeSpan, MachineType, Member, NodeId};
 
@@ -82,6 +83,8 @@ struct Entry {
     #[serde(default)]
     endpoints: Vec<Spanned<String>>,
     api_server_port: Option<Spanned<String>>,
+    #[serde(default)]
+    suites: Vec<Spanned<String>>,
 }
 
 impl Entry {
@@ -132,6 +135,7 @@ impl Entry {
                     &at("excludedNetworks"),
                     NETWORK,
                 )?,
+                suites: each::<Suite>(&self.suites, &at("suites"), SUITE)?.into_iter().collect(),
             }),
             control_plane,
             endpoints: each(&self.endpoints, &at("endpoints"), ENDPOINT)?,
@@ -141,6 +145,7 @@ impl Entry {
 
 const ADDRESS: &str = "is an IP address, such as 10.1.0.4 or fd00::1";
 const NETWORK: &str = "is a network, such as 10.244.1.0/24 or fd00::/64";
+const SUITE: &str = "is a cipher suite, aes-256-gcm";
 const PORT: &str = "is a port, 1 to 65535";
 const ENDPOINT: &str = "is an IP address and a port, such as 192.0.2.7:51820 or \"[2001:db8::7]:51820\"";
 
@@ -186,7 +191,7 @@ mod tests {
             "    nodeId: one\n    name: alpha\n    hostname: alpha.example\n    machineType: controlplane\n\
              \x20   operatingSystem: Linux\n    address: fd00::1\n    addresses: [10.1.0.4, fd00::1]\n\
              \x20   networks: [10.244.1.0/24]\n    excludedNetworks: [10.0.0.0/8]\n    apiServerPort: 6443\n\
-             \x20   endpoints: [\"192.0.2.7:51820\", \"[2001:db8::7]:51820\"]\n",
+             \x20   endpoints: [\"192.0.2.7:51820\", \"[2001:db8::7]:51820\"]\n    suites: [aes-256-gcm]\n",
         );
         let members = parse(&text).unwrap();
         let [member] = &members[..] else { panic!("{members:?}") };
@@ -200,6 +205,7 @@ mod tests {
         assert_eq!(mesh.address, Some("fd00::1".parse().unwrap()));
         assert_eq!(mesh.additional_addresses, ["10.244.1.0/24".parse().unwrap()]);
         assert_eq!(mesh.exclude_advertised_addresses, ["10.0.0.0/8".parse().unwrap()]);
+        assert!(mesh.suites.iter().eq([Suite::Aes256Gcm]));
     }
 
     #[test]
@@ -224,6 +230,7 @@ mod tests {
                 "33",
             ),
             (with("    endpoints:\n      - example.org:1\n"), 4, "members[0].endpoints[0]", "example.org:1"),
+            (with("    suites: [rot13]\n"), 3, "members[0].suites[0]", "aes-256-gcm; not \"rot13\""),
             (with("    machineType: toaster\n"), 3, "members[0].machineType", "controlplane"),
             (with(&format!("  - publicKey: {KEY}\n")), 3, "members[1]", "members[0]"),
             (with("    endpoint: x\n"), 3, "", "endpoint"),

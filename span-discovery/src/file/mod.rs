@@ -12,7 +12,8 @@
 //!
 //! Only `publicKey` must be there. `nodeId` is the member's id in other tiers and defaults to its public key;
 //! `address` is its overlay address, `addresses` its others, `networks` what is behind it,
-//! `excludedNetworks` what the others must not route to it; `hostname`, `machineType` (`controlplane` or
+//! `excludedNetworks` what the others must not route to it, `suites` (`aes-256-gcm`) the ciphers it answers in
+//! besides WireGuard's own; `hostname`, `machineType` (`controlplane` or
 //! `worker`), `operatingSystem` and `apiServerPort` are for those who read the member list. JSON will do as
 //! well. The file is read again when it changes; while it does not parse, the last good list stays.
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use prost::Message as _;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use span_core::crypto::{Suite, Suites};
 use span_core::key::PublicKey;
 use span_core::mesh::{ControlPlane, KubeSpan, MachineType, Member, NodeId};
 
@@ -121,6 +122,7 @@ pub(crate) fn member_to_wire(member: &Member) -> client::Affiliate {
         control_plane: member
             .control_plane
             .map(|ControlPlane { api_server_port }| client::ControlPlane { api_server_port }),
+        span: member.kubespan.as_ref().and_then(|mesh| span_to_wire(mesh.suites)),
     }
 }
 
@@ -132,7 +134,10 @@ pub(crate) fn member_from_wire(node_id: NodeId, message: &client::Affiliate) -> 
         nodename: message.nodename.clone(),
         machine_type: MachineType::from_talos(&message.machine_type),
         operating_system: message.operating_system.clone(),
-        kubespan: message.kubespan.as_ref().and_then(kubespan_from_wire),
+        kubespan: message.kubespan.as_ref().and_then(|mesh| {
+            let suites = message.span.as_ref().map_or(Suites::NONE, suites_from_wire);
+            kubespan_from_wire(mesh, suites)
+        }),
         control_plane: message
             .control_plane
             .map(|client::ControlPlane { api_server_port }| ControlPlane { api_server_port }),
@@ -140,7 +145,7 @@ pub(crate) fn member_from_wire(node_id: NodeId, message: &client::Affiliate) -> 
     }
 }
 
-fn kubespan_from_wire(message: &client::KubeSpan) -> Option<KubeSpan> {
+fn kubespan_from_wire(message: &client::KubeSpan, suites: Suites) -> Option<KubeSpan> {
     let public_key: PublicKey = message.public_key.parse().ok()?;
     Some(KubeSpan {
         public_key,
@@ -152,7 +157,26 @@ fn kubespan_from_wire(message: &client::KubeSpan) -> Option<KubeSpan> {
             .filter_map(|bytes| client::IpPrefix::decode(&**bytes).ok())
             .filter_map(|prefix| prefix_from_wire(&prefix))
             .collect(),
+        suites,
     })
+}
+
+/// Nothing for a node with nothing to say: its record is the one Talos would write.
+fn span_to_wire(suites: Suites) -> Option<client::Span> {
+    let number = |suite| match suite {
+        Suite::ChaCha20Poly1305 => None,
+        Suite::Aes256Gcm => Some(client::Suite::Aes256Gcm.into()),
+    };
+    let suites: Vec<i32> = suites.iter().filter_map(number).collect();
+    (!suites.is_empty()).then_some(client::Span { suites })
+}
+
+fn suites_from_wire(message: &client::Span) -> Suites {
+    let known = |suite| match suite {
+        client::Suite::Unspecified => None,
+        client::Suite::Aes256Gcm => Some(Suite::Aes256Gcm),
+    };
+    message.suites().filter_map(known).collect()
 }
 
 fn prefix_to_wire(prefix: &IpNet) -> client::IpPrefix {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use span_core::crypto::{Suite, Suites};
 use span_core::mesh::{ControlPlane, KubeSpan, MachineType, Member, NodeId};
 
 use super::*;
@@ -44,6 +45,7 @@ fn member() -> Member {
             address: Some("fd7f:175a:b97c:5602:2c1a:b6ff:fe53:8169".parse().unwrap()),
             additional_addresses: vec!["10.244.1.0/24".parse().unwrap()],
             exclude_advertised_addresses: vec!["192.168.1.0/24".parse().unwrap()],
+            suites: Suites::NONE,
         }),
         control_plane: Some(ControlPlane { api_server_port: 6443 }),
         endpoints: Vec::new(),
@@ -69,6 +71,36 @@ fn the_record_vector() {
     assert_eq!(member_to_wire(&member()).encode_to_vec(), hex(PLAIN));
     assert_eq!(secret().seal_member(&member(), nonce()).unwrap(), hex(SEALED));
     assert_eq!(secret().open_member(&member().node_id, &hex(SEALED)), Ok(member()));
+}
+
+/// Field 2000 of wire type 2 with three bytes: in it, field 1 with a packed list of one number.
+const AES: &str = "827d030a0101";
+
+#[test]
+fn a_record_that_announces_aes_is_the_same_with_a_field_more() {
+    use prost::Message as _;
+    let mut announcing = member();
+    announcing.kubespan.as_mut().unwrap().suites = Suites::NONE.with(Suite::Aes256Gcm);
+    assert_eq!(member_to_wire(&announcing).encode_to_vec(), hex(&[PLAIN, AES].concat()));
+    // WireGuard's own goes without saying.
+    announcing.kubespan.as_mut().unwrap().suites = Suite::ALL.into_iter().collect();
+    assert_eq!(member_to_wire(&announcing).encode_to_vec(), hex(&[PLAIN, AES].concat()));
+}
+
+#[test]
+fn suites_of_the_future_are_ignored() {
+    let suites = |field: &str| {
+        let record = seal_bytes(&secret(), &hex(&[PLAIN, field].concat()));
+        secret().open_member(&member().node_id, &record).unwrap().kubespan.unwrap().suites
+    };
+    assert_eq!(suites(AES), Suites::NONE.with(Suite::Aes256Gcm));
+    // 2, 1 and 300; not packed; beside fields that are not known.
+    assert_eq!(suites("827d060a040201ac02"), Suites::NONE.with(Suite::Aes256Gcm));
+    assert_eq!(suites("827d0408070801"), Suites::NONE.with(Suite::Aes256Gcm));
+    assert_eq!(suites("827d0710011a01ff0801"), Suites::NONE.with(Suite::Aes256Gcm));
+    for none in ["", "827d00", "827d030a0102", "827d030a0100", "827d021001"] {
+        assert_eq!(suites(none), Suites::NONE, "{none}");
+    }
 }
 
 #[test]
@@ -182,6 +214,7 @@ proptest! {
     fn records_round_trip(
         addresses: Vec<std::net::IpAddr>, hostname in ".{0,64}", nodename in ".{0,64}", port: Option<u32>,
         prefixes in proptest::collection::vec((any::<std::net::Ipv6Addr>(), 0..=128u8), 0..8), nonce: [u8; 12],
+        aes: bool,
     ) {
         let mut member = member();
         member.addresses = addresses.iter().take(32).map(std::net::IpAddr::to_canonical).collect();
@@ -189,6 +222,7 @@ proptest! {
         member.nodename = nodename;
         member.control_plane = port.map(|api_server_port| ControlPlane { api_server_port });
         let mesh = member.kubespan.as_mut().unwrap();
+        mesh.suites = aes.then_some(Suite::Aes256Gcm).into_iter().collect();
         mesh.exclude_advertised_addresses =
             prefixes.into_iter().map(|(ip, len)| ipnet::Ipv6Net::new(ip, len).unwrap().trunc().into()).collect();
         let sealed = secret().seal_member(&member, nonce).unwrap();

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use span_core::crypto::{Suite, Suites};
 use span_core::key::PublicKey;
 use span_core::mesh::{KubeSpan, MachineType, Member, NodeId};
 use span_discovery::seal::{ClusterId, ClusterSecret};
@@ -82,6 +83,7 @@ pub(crate) fn member(name: &str, endpoints: &[&str]) -> Member {
             address: Some("fd00::7".parse().unwrap()),
             additional_addresses: vec!["10.244.0.0/24".parse().unwrap()],
             exclude_advertised_addresses: Vec::new(),
+            suites: Suites::NONE.with(Suite::Aes256Gcm),
         }),
         control_plane: None,
         endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
+use span_core::crypto::Suite;
 
 /// An encrypted full mesh of machines: KubeSpan without Talos, WireGuard without a kernel module.
 #[derive(Debug, Parser)]
@@ -99,6 +100,11 @@ pub(super) struct Up {
     /// The UDP port to listen on; 0 takes any [default: 51820].
     #[arg(long, value_name = "PORT")]
     pub(super) listen_port: Option<u16>,
+
+    /// What to encrypt with: auto takes AES-256-GCM with Span nodes where both CPUs have instructions for it,
+    /// chacha20-poly1305 is WireGuard's own with everyone [default: auto].
+    #[arg(long, value_name = "CIPHER", value_parser = ["auto", "chacha20-poly1305"])]
+    pub(super) cipher: Option<String>,
 
     /// The name other nodes know this one by [default: the host's name].
     #[arg(long, value_name = "NAME")]
@@ -222,6 +228,11 @@ pub(super) struct Wg {
     /// The interface to create.
     #[arg(value_name = "IFNAME")]
     pub(super) interface: String,
+
+    /// What to begin handshakes in: chacha20-poly1305, which is WireGuard, or aes-256-gcm, for which every
+    /// peer must be `span wg --cipher aes-256-gcm` as well.
+    #[arg(long, default_value_t, value_name = "CIPHER")]
+    pub(super) cipher: Suite,
 
     /// Go to the background once the interface and its socket are there.
     #[arg(long)]

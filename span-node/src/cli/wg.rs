@@ -4,9 +4,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
+use span_core::crypto::Suite;
 
 use super::args::Wg;
 use super::signals;
+use crate::cipher::has_aes;
 use crate::interface::InterfaceName;
 use crate::wg::Interface;
 
@@ -16,13 +18,16 @@ const READY: &str = "ready";
 pub(super) fn run(args: &Wg) -> Result<ExitCode> {
     let name: InterfaceName = args.interface.parse()?;
     if args.daemon {
-        return to_background(&name);
+        return to_background(args);
+    }
+    if args.cipher == Suite::Aes256Gcm && !has_aes() {
+        tracing::warn!("this CPU has no instructions for AES-256-GCM: chacha20-poly1305 is faster on it");
     }
     if args.background {
         rustix::process::setsid().context("leaving the terminal")?;
     }
-    let mut interface =
-        Interface::create(&name).with_context(|| format!("cannot create interface {}", name.as_str()))?;
+    let mut interface = Interface::create(&name, args.cipher)
+        .with_context(|| format!("cannot create interface {}", name.as_str()))?;
     let stopper = interface.stopper();
     signals::on_end(move || stopper.stop())?;
     tracing::info!(interface = name.as_str(), "serving; configure it with `wg set` or `wg setconf`");
@@ -34,9 +39,9 @@ pub(super) fn run(args: &Wg) -> Result<ExitCode> {
 }
 
 /// Starts this program again, detached, and waits until it serves or fails.
-fn to_background(name: &InterfaceName) -> Result<ExitCode> {
+fn to_background(args: &Wg) -> Result<ExitCode> {
     let mut child = Command::new("/proc/self/exe")
-        .args(["wg", "--background", name.as_str()])
+        .args(["wg", "--background", "--cipher", args.cipher.name(), &args.interface])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -7,6 +7,7 @@ use span_discovery::seal::{ClusterId, ClusterSecret};
 use span_discovery::url::ServiceUrl;
 
 use super::problem::Warning;
+use crate::cipher::Cipher;
 use crate::interface::InterfaceName;
 
 /// Everything a node can be told, checked. [`Default`] is what it does when told nothing; the fields'
@@ -28,6 +29,9 @@ pub struct NodeConfig {
     pub mtu: u16,
     /// The UDP port to listen on; 0 takes any. Default: 51820.
     pub listen_port: u16,
+    /// What links are encrypted with. Default: AES-256-GCM where both ends have instructions for it, else
+    /// WireGuard's ChaCha20-Poly1305.
+    pub cipher: Cipher,
     /// Where the host part of the overlay address comes from. Default: the key.
     pub overlay_host: OverlayHost,
     /// Whether to set routes, policy rules and nftables. Default: yes.
@@ -107,6 +111,7 @@ impl Default for NodeConfig {
             interface: InterfaceName::default(),
             mtu: 1420,
             listen_port: 51820,
+            cipher: Cipher::Auto,
             overlay_host: OverlayHost::Key,
             routes: true,
             state_dir: "/var/lib/span".into(),

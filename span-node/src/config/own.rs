@@ -6,6 +6,7 @@ use super::builder::{Builder, Topic};
 use super::node::{Cluster, OverlayHost};
 use super::section::{Field, Report, Section};
 use super::{talos, value};
+use crate::cipher::UnknownCipher;
 use crate::token::Token;
 
 /// `NodeConfig` of `span/v1`.
@@ -40,6 +41,10 @@ pub(super) fn node_config(mut document: Section<'_>, builder: &mut Builder, repo
         if let Some(port) = field.integer(report, 0..=u16::MAX, else_say) {
             builder.config.listen_port = port;
         }
+    }
+    if let Some(field) = document.get("cipher") {
+        let cipher = field.parse_with(report, |text| text.parse().map_err(|e: UnknownCipher| e.to_string()));
+        builder.config.cipher = cipher.unwrap_or_default();
     }
     if let Some(field) = document.get("overlayAddress") {
         let host = field.parse_with(report, |text| match text {

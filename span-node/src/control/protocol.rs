@@ -42,6 +42,9 @@ pub struct Node {
     pub mtu_bytes: u16,
     /// The UDP port it listens on.
     pub listen_port: u16,
+    /// The ciphers it uses, each where the peer has it too.
+    #[serde(default)]
+    pub ciphers: Vec<String>,
     /// Where it tells the others to reach it.
     pub endpoints: Vec<SocketAddr>,
     /// Networks behind it that the others reach through it.
@@ -112,6 +115,8 @@ pub struct Peer {
     pub path_since_seconds_ago: Option<f64>,
     /// How long ago the last handshake was complete.
     pub last_handshake_seconds_ago: Option<f64>,
+    /// What the session is encrypted with, `aes-256-gcm` or `chacha20-poly1305`; `null` without a session.
+    pub cipher: Option<String>,
     /// How long ago it was last heard at all.
     pub last_heard_seconds_ago: Option<f64>,
     /// The time to it and back, if it was measured.

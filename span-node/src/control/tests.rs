@@ -28,6 +28,7 @@ fn up() -> Peer {
         path_source: Some(CandidateSource::Learnt),
         path_since_seconds_ago: Some(192.0),
         last_handshake_seconds_ago: Some(12.5),
+        cipher: Some("aes-256-gcm".into()),
         last_heard_seconds_ago: Some(0.25),
         rtt_ms: Some(1.25),
         rx_bytes: 1372,
@@ -56,6 +57,7 @@ fn down() -> Peer {
         path_source: None,
         path_since_seconds_ago: None,
         last_handshake_seconds_ago: None,
+        cipher: None,
         last_heard_seconds_ago: None,
         rtt_ms: None,
         rx_bytes: 0,
@@ -91,6 +93,7 @@ fn status() -> Status {
             interface: "span0".into(),
             mtu_bytes: 1420,
             listen_port: 51820,
+            ciphers: vec!["chacha20-poly1305".into(), "aes-256-gcm".into()],
             endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:51820".parse().unwrap()],
             advertised_networks: vec!["10.244.1.0/24".parse().unwrap()],
             nat: None,
@@ -127,6 +130,7 @@ cluster     8XuV9TZH
 public key  AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 overlay     fd7f::1 on span0, MTU 1420
 listens on  UDP port 51820
+ciphers     chacha20-poly1305, aes-256-gcm
 announces   192.0.2.1:51820, [2001:db8::1]:51820
 networks    10.244.1.0/24
 NAT         unknown
@@ -145,9 +149,9 @@ http://10.0.0.9:3000           disconnected  1 h 1 min  0        not yet    7   
 #[test]
 fn the_peers_for_people() {
     let expected = "\
-NAME             OVERLAY  STATE            PATH             FROM    SINCE       HANDSHAKE  RTT     RECEIVED  SENT
-node-10.example  fd7f::3  down, forgotten  -                -       -           never      -       0 B       148 B
-node-2           fd7f::2  up               192.0.2.7:51820  learnt  3 min 12 s  12 s ago   1.2 ms  1.34 KiB  5.00 MiB
+NAME             OVERLAY  STATE            PATH             FROM    SINCE       HANDSHAKE  CIPHER       RTT     RECEIVED  SENT
+node-10.example  fd7f::3  down, forgotten  -                -       -           never      -            -       0 B       148 B
+node-2           fd7f::2  up               192.0.2.7:51820  learnt  3 min 12 s  12 s ago   aes-256-gcm  1.2 ms  1.34 KiB  5.00 MiB
 ";
     assert_eq!(peers_text(&status()), expected);
     assert_eq!(peers_text(&Status { peers: vec![], ..status() }), "no peers yet\n");
@@ -162,6 +166,7 @@ id          fzvex3e0
 public key  AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
 overlay     fd7f::2
 handshake   12 s ago
+cipher      aes-256-gcm
 heard       250 ms ago
 round trip  1.2 ms
 traffic     1.34 KiB received, 5.00 MiB sent
@@ -214,6 +219,7 @@ fn the_json_is_a_promise() {
             "path_source": "learnt",
             "path_since_seconds_ago": 192.0,
             "last_handshake_seconds_ago": 12.5,
+            "cipher": "aes-256-gcm",
             "last_heard_seconds_ago": 0.25,
             "rtt_ms": 1.25,
             "rx_bytes": 1372,
@@ -264,6 +270,7 @@ fn the_json_is_a_promise() {
             "interface": "span0",
             "mtu_bytes": 1420,
             "listen_port": 51820,
+            "ciphers": ["chacha20-poly1305", "aes-256-gcm"],
             "endpoints": ["192.0.2.1:51820", "[2001:db8::1]:51820"],
             "advertised_networks": ["10.244.1.0/24"],
             "nat": null,

@@ -23,6 +23,7 @@ pub fn status_text(status: &Status) -> String {
     line("public key", &node.public_key.to_string());
     line("overlay", &format!("{} on {}, MTU {}", node.overlay_address, node.interface, node.mtu_bytes));
     line("listens on", &format!("UDP port {}", node.listen_port));
+    line("ciphers", &list(&node.ciphers));
     line("announces", &list(&node.endpoints));
     if !node.advertised_networks.is_empty() {
         line("networks", &list(&node.advertised_networks));
@@ -59,6 +60,7 @@ pub fn peers_text(status: &Status) -> String {
         "FROM",
         "SINCE",
         "HANDSHAKE",
+        "CIPHER",
         "RTT",
         "RECEIVED",
         "SENT",
@@ -72,6 +74,7 @@ pub fn peers_text(status: &Status) -> String {
             peer.path_source.map_or(none(), |source| word(source).to_owned()),
             peer.path_since_seconds_ago.map_or(none(), duration),
             ago(peer.last_handshake_seconds_ago),
+            peer.cipher.clone().unwrap_or_else(none),
             peer.rtt_ms.map_or(none(), milliseconds),
             bytes(peer.rx_bytes),
             bytes(peer.tx_bytes),
@@ -97,6 +100,9 @@ pub fn why_text(peer: &Peer) -> String {
         line("overlay", &address.to_string());
     }
     line("handshake", &ago(peer.last_handshake_seconds_ago));
+    if let Some(cipher) = &peer.cipher {
+        line("cipher", cipher);
+    }
     line("heard", &ago(peer.last_heard_seconds_ago));
     if let Some(rtt) = peer.rtt_ms {
         line("round trip", &milliseconds(rtt));

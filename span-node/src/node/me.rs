@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
+use span_core::crypto::Suites;
 use span_core::key::{PresharedKey, PublicKey};
 use span_core::mesh::publish::{self, Reachable};
 use span_core::mesh::{KubeSpan, Local, Member, NodeId};
@@ -24,6 +25,8 @@ pub(super) struct Me {
     pub(super) overlay: Ipv6Net,
     pub(super) hostname: String,
     pub(super) nodename: String,
+    /// The cipher suites it uses besides WireGuard's own.
+    pub(super) suites: Suites,
     /// The port WireGuard listens on.
     pub(super) port: u16,
     /// The interface of the mesh, whose addresses are not part of the underlay.
@@ -58,6 +61,7 @@ impl Me {
                 address: Some(self.address.into()),
                 additional_addresses: self.config.advertised_networks.clone(),
                 exclude_advertised_addresses: self.config.exclude_advertised_networks.clone(),
+                suites: self.suites,
             }),
             control_plane: None,
             endpoints,
@@ -75,6 +79,7 @@ impl Me {
             networks: self.config.advertised_networks.clone(),
             excluded: self.config.exclude_advertised_networks.clone(),
             peer_endpoints: self.config.peer_endpoint_filters.clone(),
+            suites: self.suites,
         }
     }
 

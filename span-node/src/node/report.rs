@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use span_core::crypto::Suite;
 use span_core::endpoint::{Explanation, Verdict};
 use span_core::key::PublicKey;
 use span_core::mesh::{Known, PeerSpec};
@@ -28,6 +29,7 @@ struct Seen {
 struct Contact {
     explanation: Option<Explanation>,
     last_handshake: Option<Duration>,
+    suite: Option<Suite>,
     rx_bytes: u64,
     tx_bytes: u64,
     allowed_ips: Vec<IpNet>,
@@ -61,6 +63,7 @@ impl Manager {
             interface: me.config.interface.to_string(),
             mtu_bytes: me.config.mtu,
             listen_port: me.port,
+            ciphers: me.suites.with(Suite::default()).iter().map(|suite| suite.to_string()).collect(),
             endpoints: self.published.as_ref().map(|member| member.endpoints.clone()).unwrap_or_default(),
             advertised_networks: me.config.advertised_networks.clone(),
             nat: None,
@@ -88,6 +91,7 @@ impl Manager {
             last_handshake_seconds_ago: contact
                 .and_then(|contact| contact.last_handshake)
                 .map(|ago| ago.as_secs_f64()),
+            cipher: contact.and_then(|contact| contact.suite).map(|suite| suite.to_string()),
             last_heard_seconds_ago: explanation.and_then(|e| e.last_heard).map(|ago| ago.as_secs_f64()),
             rtt_ms: None,
             rx_bytes: contact.map_or(0, |contact| contact.rx_bytes),
@@ -137,6 +141,7 @@ fn look(core: &Core) -> Seen {
         let contact = Contact {
             explanation: core.tunnel.explain(now, id),
             last_handshake: peer.last_handshake.map(|at| unix.saturating_sub(at.as_duration())),
+            suite: peer.suite,
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
             allowed_ips: device.allowed_ips(id).collect(),

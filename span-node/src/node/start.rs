@@ -89,7 +89,9 @@ impl Builder {
 
         let now = clock::now();
         let unix = state.start_clock(now, clock::unix())?;
-        let tunnel = Tunnel::new(Some(identity.private_key), now, unix, *Zeroizing::new(entropy()?));
+        let mut tunnel = Tunnel::new(Some(identity.private_key), now, unix, *Zeroizing::new(entropy()?));
+        let suites = config.cipher.suites();
+        tunnel.device_mut().accept_suites(suites);
         let (outbox, inbox) = runtime::inbox();
         let (hostname, nodename) = config.names(&machine_name());
         let me = Me {
@@ -101,6 +103,7 @@ impl Builder {
             hostname,
             nodename,
             cluster_id: cluster.id.clone(),
+            suites,
             port: transport.local_port(),
             interface: tun.index(),
             config,

@@ -26,6 +26,17 @@ pub struct Affiliate {
     /// Present on control plane nodes.
     #[prost(message, optional, tag = "8")]
     pub control_plane: ::core::option::Option<ControlPlane>,
+    /// What only Span knows of; Talos skips it. Absent while there is nothing to say. The number is far from
+    /// those that Talos gives out one by one, and the largest that is still written in two bytes is 2047.
+    #[prost(message, optional, tag = "2000")]
+    pub span: ::core::option::Option<Span>,
+}
+/// A node's abilities beyond KubeSpan.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Span {
+    /// The cipher suites it answers in besides WireGuard's own. A reader ignores those it does not know.
+    #[prost(enumeration = "Suite", repeated, tag = "1")]
+    pub suites: ::prost::alloc::vec::Vec<i32>,
 }
 /// A node's part in the mesh.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -72,4 +83,33 @@ pub struct ControlPlane {
     /// TCP port.
     #[prost(uint32, tag = "1")]
     pub api_server_port: u32,
+}
+/// A cipher suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Suite {
+    /// None: never written.
+    Unspecified = 0,
+    /// Noise_IKpsk2_25519_AESGCM_BLAKE2s.
+    Aes256Gcm = 1,
+}
+impl Suite {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SUITE_UNSPECIFIED",
+            Self::Aes256Gcm => "SUITE_AES_256_GCM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUITE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SUITE_AES_256_GCM" => Some(Self::Aes256Gcm),
+            _ => None,
+        }
+    }
 }
