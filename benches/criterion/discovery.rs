@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use span_core::crypto::Suites;
 use span_core::key::PrivateKey;
 use span_core::mesh::{KubeSpan, MachineType, Member, NodeId};
 use span_discovery::seal::{ClusterSecret, NONCE_LEN};
@@ -26,6 +27,7 @@ fn member() -> Member {
             address: Some("fd7f:175a:b97c:5602:2c1a:b6ff:fe53:8169".parse().expect("an address")),
             additional_addresses: vec!["10.244.1.0/24".parse().expect("a prefix")],
             exclude_advertised_addresses: Vec::new(),
+            suites: Suites::NONE,
         }),
         control_plane: None,
         endpoints: Vec::new(),

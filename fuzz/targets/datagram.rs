@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use span_core::crypto::{Suite, Suites};
 use span_core::key::PrivateKey;
 use span_core::path::Path;
 use span_core::time::{Instant, UnixTime};
@@ -117,6 +118,7 @@ fn session() -> (Side, Side) {
         let other = 1 - me;
         let seed = [u8::try_from(me).unwrap_or(0) + 7; 32];
         let mut device = Device::new(Some(keys[me].clone()), start, UnixTime::default(), seed);
+        device.accept_suites(Suites::NONE.with(Suite::Aes256Gcm));
         let peer = device.add_peer(start, keys[other].public_key()).expect("another key");
         let network = ipnet::Ipv4Net::new_assert([10, 0, 0, u8::try_from(other).unwrap_or(0) + 1].into(), 32);
         device.add_allowed_ip(peer, network.into());

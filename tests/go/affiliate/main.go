@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -44,6 +45,8 @@ type member struct {
 	Excluded        []string `json:"exclude_advertised_addresses"`
 	APIServerPort   uint32   `json:"api_server_port"`
 	Endpoints       []string `json:"endpoints"`
+	// Skipped is what Talos does not know of a record, in hex.
+	Skipped string `json:"skipped,omitempty"`
 }
 
 // view is one line of output.
@@ -265,6 +268,7 @@ func decode(affiliate *client.Affiliate) (member, error) {
 		MachineType:     in.MachineType,
 		OperatingSystem: in.OperatingSystem,
 		APIServerPort:   in.GetControlPlane().GetApiServerPort(),
+		Skipped:         hex.EncodeToString(in.ProtoReflect().GetUnknown()),
 	}
 	for _, raw := range in.Addresses {
 		ip, ok := netip.AddrFromSlice(raw)
