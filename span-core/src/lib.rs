@@ -89,6 +89,7 @@ extern crate std;
 
 pub mod allowed_ips;
 pub mod crypto;
+pub mod ecn;
 pub mod endpoint;
 pub mod key;
 pub mod mesh;

@@ -68,7 +68,7 @@ impl Interface {
         let mut tunnel = Tunnel::new(None, clock::now(), clock::unix(), seed);
         tunnel.device_mut().accept_suites(Suites::NONE.with(suite));
         let monitor = Monitor::new().map_err(system("watching the network"))?;
-        let core = Core::new(tunnel, Box::new(tun), transport);
+        let core = Core::new(tunnel, Box::new(tun), transport).map_err(system("setting up the interface"))?;
         let (packets, handle) = PacketLoop::new(core, Some(monitor), Box::new(|_, _| {}))
             .map_err(system("setting up the packet thread"))?;
         let stopper = server.stopper();

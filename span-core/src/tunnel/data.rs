@@ -40,24 +40,50 @@ impl Tunnel {
     /// itself is dropped.
     #[inline]
     pub fn handle_datagram(&mut self, now: Instant, path: &Path, datagram: &mut [u8]) -> Inbound {
+        let mut answer = Inbound::Dropped(DropReason::Malformed);
+        let stride = datagram.len();
+        self.handle_burst(now, path, datagram, stride, &mut |inbound| answer = inbound);
+        answer
+    }
+
+    /// Takes datagrams that arrived together over `path`, see
+    /// [`Device::handle_burst`](crate::wireguard::Device::handle_burst). Those from inside the mesh itself are
+    /// dropped.
+    #[inline]
+    pub fn handle_burst(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        burst: &mut [u8],
+        stride: usize,
+        each: &mut impl FnMut(Inbound),
+    ) {
         if !self.is_clean(path) {
-            self.counters.forbidden_datagrams += 1;
-            return Inbound::Dropped(DropReason::ForbiddenPath);
+            for _ in 0..burst.len().div_ceil(stride.max(1)) {
+                self.counters.forbidden_datagrams += 1;
+                each(Inbound::Dropped(DropReason::ForbiddenPath));
+            }
+            return;
         }
-        let inbound = self.device.handle_datagram(now, path, datagram);
+        let mut heard = core::mem::take(&mut self.heard);
+        self.device.handle_burst(now, path, burst, stride, &mut |inbound| {
+            if let Inbound::Packet { peer, .. } | Inbound::Keepalive { peer } = &inbound
+                && heard.last() != Some(peer)
+            {
+                heard.push(*peer);
+            }
+            each(inbound);
+        });
         let now = self.clock.observe(now);
         self.take_device_events(now);
-        match &inbound {
-            Inbound::Packet { peer, .. } | Inbound::Keepalive { peer } => {
-                if let Some(slot) = slot_mut(&mut self.slots, *peer)
-                    && slot.selection.heard(now)
-                {
-                    self.settle(*peer);
-                }
+        for peer in heard.drain(..) {
+            if let Some(slot) = slot_mut(&mut self.slots, peer)
+                && slot.selection.heard(now)
+            {
+                self.settle(peer);
             }
-            Inbound::Handshake | Inbound::Dropped(_) => {}
         }
-        inbound
+        self.heard = heard;
     }
 
     /// Data went to the peer: its answer is awaited.

@@ -60,6 +60,8 @@ pub struct Tunnel {
     forbidden: PrefixSet,
     /// The last remote address found not to be forbidden: bursts come from one place.
     last_clean: Option<IpAddr>,
+    /// Who was heard in the burst at hand.
+    heard: Vec<PeerId>,
     random: ChaCha20Rng,
     counters: Counters,
     /// The selections' time: their instants are on its scale, the device's on the caller's.
@@ -106,6 +108,7 @@ impl Tunnel {
             events: VecDeque::new(),
             forbidden: PrefixSet::new(),
             last_clean: None,
+            heard: Vec::new(),
             random,
             counters: Counters::default(),
             clock: Clock::new(now, unix),

@@ -13,6 +13,7 @@ use std::io;
 #[cfg(unix)]
 use std::os::fd::RawFd;
 
+pub use span_core::ecn::Ecn;
 use span_core::path::Path;
 use thiserror::Error;
 
@@ -150,32 +151,5 @@ impl Drops {
 
     pub(crate) fn add(&mut self, reason: DropReason, datagrams: u64) {
         self.0[reason as usize] += datagrams;
-    }
-}
-
-/// Explicit congestion notification: the low two bits of the IP traffic class (RFC 3168).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Ecn {
-    /// Not capable of ECN.
-    #[default]
-    NotEct = 0b00,
-    /// ECT(1).
-    Ect1 = 0b01,
-    /// ECT(0).
-    Ect0 = 0b10,
-    /// Congestion experienced.
-    Ce = 0b11,
-}
-
-impl Ecn {
-    /// From the low two bits of a traffic class; the others are ignored.
-    pub const fn from_bits(bits: u8) -> Self {
-        match bits & 0b11 {
-            0b01 => Ecn::Ect1,
-            0b10 => Ecn::Ect0,
-            0b11 => Ecn::Ce,
-            _ => Ecn::NotEct,
-        }
     }
 }

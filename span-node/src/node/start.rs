@@ -109,7 +109,7 @@ impl Builder {
             config,
         };
         let watcher = Monitor::new().map_err(system("opening a netlink socket"))?;
-        let core = Core::new(tunnel, Box::new(tun), transport);
+        let core = Core::new(tunnel, Box::new(tun), transport).map_err(system("setting up the interface"))?;
         let (packets, handle) = PacketLoop::new(core, Some(watcher), notify(outbox.clone()))
             .map_err(system("setting up the packet thread"))?;
         let saved = Saved::load(Cache::new(&state.file("members.cache"), &cluster.id, &cluster.secret));

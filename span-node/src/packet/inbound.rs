@@ -1,11 +1,12 @@
 //! From the peers to the host: receive, open in place, coalesce, write.
 
 use std::io;
+use std::ops::Range;
 
 use span_core::time::Instant;
 use span_core::wireguard;
-use span_nat::transport::RecvBatch;
-use span_tun::offload::Coalescer;
+use span_nat::transport::{Ecn, RecvBatch};
+use span_tun::offload::{Coalescer, packet};
 
 use super::outbound::{Sides, Turn};
 
@@ -16,11 +17,25 @@ const SLOTS: usize = 8;
 pub(super) struct Inbound {
     batch: RecvBatch,
     coalescer: Coalescer,
+    /// Where the packets of the datagrams at hand stand.
+    opened: Vec<Range<usize>>,
+    /// Packets dropped because they met congestion and cannot say so.
+    congested: u64,
 }
 
 impl Inbound {
     pub(super) fn new(tun: &dyn span_tun::device::Device) -> Self {
-        Inbound { batch: RecvBatch::new(SLOTS), coalescer: Coalescer::new(tun.accepts_udp_segmentation()) }
+        Inbound {
+            batch: RecvBatch::new(SLOTS),
+            coalescer: Coalescer::new(tun.accepts_udp_segmentation()),
+            opened: Vec::new(),
+            congested: 0,
+        }
+    }
+
+    /// Packets dropped because they met congestion and cannot say so.
+    pub(super) fn congested(&self) -> u64 {
+        self.congested
     }
 
     /// Receives one batch and carries what is in it.
@@ -31,17 +46,31 @@ impl Inbound {
         }
         let (arena, entries) = self.batch.split_mut();
         for entry in entries {
-            for datagram in entry.datagrams() {
-                let start = datagram.start;
-                match sides.tunnel.handle_datagram(now, &entry.path, &mut arena[datagram]) {
-                    wireguard::Inbound::Packet { range, .. } => {
-                        self.coalescer.push(arena, start + range.start..start + range.end);
+            let start = entry.range.start;
+            self.opened.clear();
+            let opened = &mut self.opened;
+            let burst = &mut arena[entry.range.clone()];
+            sides.tunnel.handle_burst(now, &entry.path, burst, entry.stride, &mut |inbound| match inbound {
+                wireguard::Inbound::Packet { range, .. } => opened.push(range),
+                // The tunnel counts what it drops, and answers by itself what wants an answer.
+                wireguard::Inbound::Keepalive { .. }
+                | wireguard::Inbound::Handshake
+                | wireguard::Inbound::Dropped(_) => {}
+            });
+            for range in &self.opened {
+                let packet = &mut arena[start + range.start..start + range.end];
+                if entry.ecn == Ecn::Ce || entry.ecn == Ecn::Ect1 {
+                    let mark = Ecn::from_bits(packet::ecn(packet));
+                    match mark.after(entry.ecn) {
+                        Some(after) if after == mark => {}
+                        Some(after) => packet::set_ecn(packet, after as u8),
+                        None => {
+                            self.congested += 1;
+                            continue;
+                        }
                     }
-                    // The tunnel counts what it drops, and answers by itself what wants an answer.
-                    wireguard::Inbound::Keepalive { .. }
-                    | wireguard::Inbound::Handshake
-                    | wireguard::Inbound::Dropped(_) => {}
                 }
+                self.coalescer.push(arena, start + range.start..start + range.end);
             }
         }
         self.coalescer.flush(arena, &mut |header, parts| sides.tun.send(header, parts))?;

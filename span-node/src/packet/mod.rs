@@ -7,6 +7,7 @@
 mod command;
 mod inbound;
 mod outbound;
+mod sealing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,9 +19,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use span_core::path::{Path, Source};
 use span_core::time::Instant;
 use span_core::tunnel::{self, Tunnel};
+use span_core::wireguard::Sealer;
 use span_nat::monitor::Monitor;
-use span_nat::transport::Transport as _;
 use span_nat::transport::udp::{BindError, Udp};
+use span_nat::transport::{SendBatch, Transport as _};
 use span_tun::device::Device;
 
 pub(crate) use command::{Handle, Stopped};
@@ -54,9 +56,18 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(mut tunnel: Tunnel, tun: Box<dyn Device>, transport: Udp) -> Self {
-        tunnel.device_mut().set_mtu(tun.mtu());
-        Core { tunnel, tun, transport, drops: Drops::default(), rebound: true, stopping: false }
+    pub(crate) fn new(tunnel: Tunnel, tun: Box<dyn Device>, transport: Udp) -> io::Result<Self> {
+        let mut core =
+            Core { tunnel, tun, transport, drops: Drops::default(), rebound: true, stopping: false };
+        core.follow_mtu()?;
+        Ok(core)
+    }
+
+    /// Fits packets, and bursts of them, to the MTU of the device.
+    fn follow_mtu(&mut self) -> io::Result<()> {
+        let mtu = self.tun.mtu();
+        self.tunnel.device_mut().set_mtu(mtu);
+        self.tun.limit_frames(longest_frame(mtu.into()))
     }
 
     /// Moves the transport to another port; 0 lets the host choose.
@@ -183,7 +194,7 @@ impl PacketLoop {
         }
         sides.tunnel.handle_timeout(now);
         self.outbound.drain(now, sides);
-        self.core.drops = self.outbound.drops();
+        self.core.drops = Drops { congested: self.inbound.congested(), ..self.outbound.drops() };
         while let Some(event) = self.core.tunnel.poll_event() {
             (self.notify)(&self.core.tunnel, Notice::Tunnel(event));
         }
@@ -213,7 +224,7 @@ impl PacketLoop {
             return Ok(());
         }
         self.core.tun.refresh()?;
-        self.core.tunnel.device_mut().set_mtu(self.core.tun.mtu());
+        self.core.follow_mtu()?;
         let lost = lost_sources(&self.core, monitor);
         self.core.tunnel.network_changed(clock::now(), |source| !lost.contains(source));
         (self.notify)(&self.core.tunnel, Notice::Network);
@@ -233,6 +244,20 @@ impl PacketLoop {
         self.transport_ready = true;
         Ok(())
     }
+}
+
+/// The longest super-packet of the host whose segments, sealed, leave in one burst.
+fn longest_frame(mtu: usize) -> u32 {
+    /// What an IPv6 packet with TCP timestamps has before its payload, and what the kernel sets aside for the
+    /// headers of a super-packet.
+    const HEADERS: usize = 72;
+    const SET_ASIDE: usize = 320;
+    /// The bytes of UDP that an IPv4 packet holds.
+    const BURST: usize = 65_507;
+    let segments = (BURST / Sealer::slot_len(mtu, mtu)).min(SendBatch::MAX_SEGMENTS);
+    // One byte less than would give one segment more.
+    let bytes = (segments + 1) * mtu.saturating_sub(HEADERS) + SET_ASIDE - 1;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// The local addresses in use that are gone, or that the host would no longer choose.

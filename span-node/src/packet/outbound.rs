@@ -2,17 +2,20 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use span_core::path::{Path, UdpPath};
 use span_core::time::Instant;
 use span_core::tunnel::Tunnel;
-use span_core::wireguard::{self, PeerId, Reserve as _, Sealer};
-use span_nat::transport::{SendBatch, Transport};
+use span_core::wireguard::{self, PeerId, Sealer};
+use span_nat::transport::{Ecn, SendBatch, Transport};
 use span_tun::device::{Device, MAX_FRAME};
 use span_tun::offload::icmp::{self, Unreachable};
 use span_tun::offload::packet::{Ip, Ipv6, protocol};
-use span_tun::offload::{self, Segment, Segments, VirtioHeader};
+use span_tun::offload::{self, Segments, VirtioHeader};
+
+use super::sealing::Unsealed;
 
 /// Send lanes of 64 KiB. A super-packet fills little more than one; a lane never used is never touched.
 const LANES: usize = 8;
@@ -23,6 +26,7 @@ pub(super) struct Outbound {
     /// Where a packet is completed that has to wait for a session.
     waiting: Vec<u8>,
     batch: SendBatch,
+    unsealed: Unsealed,
     /// The transport took no more: nothing is read until it does.
     blocked: bool,
     drops: Drops,
@@ -30,13 +34,16 @@ pub(super) struct Outbound {
     refusals: icmp::Limiter,
 }
 
-/// Packets of the host that did not leave, by reason.
+/// Packets that were not carried, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Drops {
     /// Neither IPv4 nor IPv6, or not what the virtio header says.
     pub(crate) malformed: u64,
     /// No peer has the destination among its allowed IPs.
     pub(crate) no_route: u64,
+    /// Marked as having met congestion on their way here, of senders that do not understand the mark
+    /// (RFC 6040).
+    pub(crate) congested: u64,
     /// Datagrams of the tunnel itself, routed into it.
     pub(crate) looped: u64,
     /// The transport was congested or refused them.
@@ -65,6 +72,7 @@ impl Outbound {
             frame: vec![0; MAX_FRAME],
             waiting: Vec::new(),
             batch: SendBatch::new(LANES),
+            unsealed: Unsealed::default(),
             blocked: false,
             drops: Drops::default(),
             refusals: icmp::Limiter::new(Duration::ZERO),
@@ -101,6 +109,7 @@ impl Outbound {
 
     /// Sends what the tunnel itself has to say: handshakes, keepalives, packets that waited for a session.
     pub(super) fn drain(&mut self, now: Instant, sides: &mut Sides<'_>) {
+        self.batch.set_ecn(Ecn::NotEct);
         while !self.blocked {
             if sides.tunnel.poll_transmit(now, &mut self.batch).is_none() {
                 break;
@@ -115,6 +124,7 @@ impl Outbound {
             self.blocked = false;
             return;
         }
+        self.drops.transport += self.unsealed.seal(&mut self.batch);
         let outcome = self.batch.flush(sides.transport);
         self.drops.transport += outcome.drops.total();
         self.blocked = outcome.blocked;
@@ -149,12 +159,15 @@ impl Outbound {
             return;
         };
         let burst = segments.len() > 1;
+        let mark = Ecn::from_bits(offload::packet::ecn(segments.frame()));
         match sides.tunnel.outbound(now, peer) {
             wireguard::Outbound::Ready(sending) => {
+                self.batch.set_ecn(mark.outer());
                 let path = *sending.path;
-                let sealed = seal(&mut self.batch, segments, sending.sealer, &path, mtu);
-                self.drops.transport += sealed.lost;
-                sides.tunnel.sent(now, peer, sealed.packets, sealed.bytes);
+                let batch = &mut self.batch;
+                let placed = place(batch, &mut self.unsealed, segments, sending.sealer, &path, mtu);
+                self.drops.transport += placed.lost;
+                sides.tunnel.sent(now, peer, placed.packets, placed.bytes);
                 // A burst is worth a system call of its own, and its bytes are still in the cache.
                 if burst {
                     self.flush(now, sides);
@@ -195,70 +208,45 @@ fn udp_destination(packet: &[u8]) -> Option<SocketAddr> {
 
 /// What became of the packets of one frame.
 #[derive(Clone, Copy, Default)]
-struct Sealed {
+struct Placed {
     packets: u32,
     bytes: u64,
     lost: u64,
 }
 
-/// Writes the segments to the places they are sent from, and seals them there.
-fn seal(
+/// Writes the segments to the places they are sealed at and sent from.
+fn place(
     batch: &mut SendBatch,
+    unsealed: &mut Unsealed,
     mut segments: Segments<'_>,
-    sealer: &Sealer,
+    sealer: &Arc<Sealer>,
     path: &Path,
     mtu: usize,
-) -> Sealed {
-    let mut sealed = Sealed::default();
+) -> Placed {
+    let mut placed = Placed::default();
     while segments.len() > 0 {
         // All segments but the last are equally long: they make bursts, the last goes by itself.
         let stride = Sealer::slot_len(segments.stride(), mtu);
         let most = (SendBatch::max_datagram(path) / stride).clamp(1, SendBatch::MAX_SEGMENTS);
         let run = (segments.len() - 1).min(most);
-        if run > 0 {
-            sealed.add(seal_run(batch, segments.by_ref().take(run), run, stride, sealer, path));
-        } else if let Some(last) = segments.next() {
-            let stride = Sealer::slot_len(last.len(), mtu);
-            sealed.add(seal_run(batch, core::iter::once(last), 1, stride, sealer, path));
+        let count = run.max(1);
+        let stride = if run > 0 { stride } else { Sealer::slot_len(segments.last_len(), mtu) };
+        let Some(slots) = batch.reserve_burst(path, count, stride) else {
+            placed.lost += count as u64;
+            segments.by_ref().take(count).for_each(drop);
+            continue;
+        };
+        for (segment, slot) in segments.by_ref().take(count).zip(slots.chunks_exact_mut(stride)) {
+            let end = Sealer::PLAINTEXT_AT + segment.len();
+            segment.write_to(&mut slot[Sealer::PLAINTEXT_AT..end]);
+            slot[end..stride - (Sealer::OVERHEAD - Sealer::PLAINTEXT_AT)].fill(0);
         }
+        placed.packets += count as u32;
+        placed.bytes += (count * stride) as u64;
+        let at = batch.reserved();
+        placed.lost += unsealed.add(batch, sealer, stride, at);
     }
-    sealed
-}
-
-/// Seals `count` segments side by side in slots of `stride` bytes.
-fn seal_run<'a>(
-    batch: &mut SendBatch,
-    segments: impl Iterator<Item = Segment<'a>>,
-    count: usize,
-    stride: usize,
-    sealer: &Sealer,
-    path: &Path,
-) -> Sealed {
-    let lost = Sealed { lost: count as u64, ..Sealed::default() };
-    let Some(slots) = batch.reserve_burst(path, count, stride) else {
-        segments.for_each(drop);
-        return lost;
-    };
-    for (segment, slot) in segments.zip(slots.chunks_exact_mut(stride)) {
-        let end = Sealer::PLAINTEXT_AT + segment.len();
-        segment.write_to(&mut slot[Sealer::PLAINTEXT_AT..end]);
-        slot[end..stride - (Sealer::OVERHEAD - Sealer::PLAINTEXT_AT)].fill(0);
-    }
-    match sealer.seal_burst(slots, stride) {
-        Ok(_) => Sealed { packets: count as u32, bytes: (count * stride) as u64, lost: 0 },
-        Err(_) => {
-            batch.release();
-            lost
-        }
-    }
-}
-
-impl Sealed {
-    fn add(&mut self, other: Sealed) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-        self.lost += other.lost;
-    }
+    placed
 }
 
 /// Tells the host by ICMP that nobody has the destination, as the kernel's WireGuard does.

@@ -21,6 +21,14 @@ use crate::sys::{self, Offloads};
 /// Longest interface name Linux takes, in bytes.
 const MAX_NAME: usize = 15;
 
+/// Frames the host may have waiting. A program that sends small packets in a row needs room for some hundred;
+/// whatever waits longer in a queue than it takes to wake us is delay, and nothing gained. The kernel's own
+/// choice, 500, lets bulk transfers pile up 30 MiB.
+const QUEUE: u32 = 128;
+
+/// The longest super-packets a kernel makes without being told of longer ones.
+const MAX_GSO: u32 = 65_536;
+
 /// A TUN interface with segmentation offload: one read gives up to 64 KiB.
 ///
 /// The interface lives as long as this value, unless it was made persistent by others. It may be renamed, moved
@@ -146,6 +154,8 @@ impl TunBuilder {
             tun.mtu = mtu;
         }
         quiet(&mut tun.links, tun.index);
+        // A shorter queue than the kernel's own. One that refuses keeps what it has.
+        let _ = change(&mut tun.links, tun.index, LinkAttribute::TxQueueLen(QUEUE));
         Ok(tun)
     }
 }
@@ -213,6 +223,12 @@ impl Device for Tun {
         self.index = link.index;
         self.mtu = link.mtu;
         Ok(changed)
+    }
+
+    fn limit_frames(&mut self, bytes: u32) -> io::Result<()> {
+        // Kernels that cannot, or not without more rights, make longer ones: they are cut all the same.
+        let _ = change(&mut self.links, self.index, LinkAttribute::GsoMaxSize(bytes.min(MAX_GSO)));
+        Ok(())
     }
 
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<(VirtioHeader, usize)> {
@@ -359,6 +375,13 @@ fn find(links: &mut Client, name: &str) -> io::Result<Option<Link>> {
         }
     }
     Ok(Some(found))
+}
+
+fn change(links: &mut Client, index: u32, attribute: LinkAttribute) -> io::Result<()> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    request.attributes.push(attribute);
+    links.change(RouteNetlinkMessage::SetLink(request), NLM_F_REQUEST | NLM_F_ACK)
 }
 
 /// Keeps the kernel from giving the interface a link-local address and soliciting routers through the tunnel;

@@ -43,6 +43,16 @@ pub trait Device: Send {
         Ok(false)
     }
 
+    /// Asks the host to make its super-packets no longer than `bytes`, as far as it can be asked: so that the
+    /// packets of one leave together.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    fn limit_frames(&mut self, bytes: u32) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Receives one frame to the beginning of `buf`, which is [`MAX_FRAME`] long or loses the ends of frames.
     /// The length of the frame is returned. Does not block.
     ///
@@ -81,6 +91,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
     fn refresh(&mut self) -> io::Result<bool> {
         (**self).refresh()
+    }
+    fn limit_frames(&mut self, bytes: u32) -> io::Result<()> {
+        (**self).limit_frames(bytes)
     }
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<(VirtioHeader, usize)> {
         (**self).recv(buf)

@@ -33,6 +33,36 @@ pub fn source(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// The congestion mark of an IP packet: the low two bits of its traffic class. Zero for what is no IP packet.
+#[inline]
+pub fn ecn(packet: &[u8]) -> u8 {
+    match packet {
+        [first, tos, ..] if first >> 4 == 4 => tos & 0b11,
+        // The traffic class lies across the first two bytes.
+        [first, second, ..] if first >> 4 == 6 => second >> 4 & 0b11,
+        _ => 0,
+    }
+}
+
+/// Gives an IP packet another congestion mark, the low two bits of `mark`, and its header's checksum what it
+/// needs for that. What holds no whole header is left alone.
+pub fn set_ecn(packet: &mut [u8], mark: u8) {
+    let mark = mark & 0b11;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.len() >= Ipv4::HEADER_LEN => {
+            let before = be16(packet, 0);
+            packet[1] = packet[1] & !0b11 | mark;
+            // RFC 1624, equation 3.
+            let sum = u64::from(!be16(packet, 10)) + u64::from(!before) + u64::from(be16(packet, 0));
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        }
+        Some(6) if packet.len() >= Ipv6::HEADER_LEN => packet[1] = packet[1] & !0b11_0000 | mark << 4,
+        _ => {}
+    }
+}
+
 /// The destination address of an IP packet, or `None` if it is not one.
 #[inline]
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
@@ -351,4 +381,39 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offload::checksum;
+    use crate::offload::testing::Packet;
+
+    #[test]
+    fn a_mark_is_read_where_it_was_set_and_the_checksum_holds() {
+        for v6 in [false, true] {
+            for tos in 0..=255 {
+                let original = Packet { v6, tos, ..Packet::tcp(9, b"payload") }.bytes();
+                assert_eq!(ecn(&original), tos & 0b11);
+                for mark in 0..4 {
+                    let expected =
+                        Packet { v6, tos: tos & !0b11 | mark, ..Packet::tcp(9, b"payload") }.bytes();
+                    let mut packet = original.clone();
+                    set_ecn(&mut packet, mark);
+                    assert!(v6 || checksum::is_valid(checksum::add(0, &packet[..Ipv4::HEADER_LEN])));
+                    assert_eq!(packet, expected, "{tos} marked {mark}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_has_no_mark() {
+        for mut bytes in [vec![], vec![0x45], vec![0x60], vec![0x4f, 3], vec![0xf0; 60]] {
+            let before = bytes.clone();
+            let _ = ecn(&bytes);
+            set_ecn(&mut bytes, 3);
+            assert_eq!(bytes, before);
+        }
+    }
 }

@@ -59,6 +59,13 @@ impl<'a> Segments<'a> {
         self.plan.headers + self.plan.step.min(self.packet.len() - self.plan.headers)
     }
 
+    /// Length in bytes of the last segment.
+    #[inline]
+    pub fn last_len(&self) -> usize {
+        let before = self.plan.count.saturating_sub(1) * self.plan.step;
+        self.packet.len() - before
+    }
+
     /// The whole frame, as it came.
     #[inline]
     pub fn frame(&self) -> &'a [u8] {

@@ -8,7 +8,7 @@ use crate::wireguard::constants::{MAX_STAGED_BYTES, REJECT_AFTER_MESSAGES};
 use crate::wireguard::counters::DropReason;
 use crate::wireguard::event::{Evidence, Inbound, Outbound, PeerId, Role, Sending};
 use crate::wireguard::inner;
-use crate::wireguard::message::{DATA_HEADER_LEN, DataHeader, Macs, Message};
+use crate::wireguard::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, Macs, Message};
 use crate::wireguard::peer::Slot;
 use crate::wireguard::queue::HandshakeMessage;
 
@@ -81,49 +81,143 @@ impl Device {
     /// authenticate.
     #[inline]
     pub fn handle_datagram(&mut self, now: Instant, path: &Path, datagram: &mut [u8]) -> Inbound {
+        let mut answer = Inbound::Dropped(DropReason::Malformed);
+        let stride = datagram.len();
         let now = self.clock.observe(now);
-        match Message::parse(datagram) {
-            Some(Message::Data(header)) => self.handle_data(now, path, header, datagram),
+        self.handle_next(now, path, datagram, stride, 0, &mut |inbound| answer = inbound);
+        answer
+    }
+
+    /// Takes datagrams that arrived together over `path`, as receive offload joins them: all of `stride`
+    /// bytes, only the last may be shorter. `each` is told what became of them, in their order, with ranges
+    /// within `burst`.
+    ///
+    /// The same as [`handle_datagram`](Device::handle_datagram) for one after the other, but packets of one
+    /// session are decrypted together, which is faster.
+    #[inline]
+    pub fn handle_burst(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        burst: &mut [u8],
+        stride: usize,
+        each: &mut impl FnMut(Inbound),
+    ) {
+        let now = self.clock.observe(now);
+        let stride = stride.max(1);
+        let mut at = 0;
+        while at < burst.len() {
+            let len = stride.min(burst.len() - at);
+            at += len * self.handle_next(now, path, &mut burst[at..], len, at, each);
+        }
+    }
+
+    /// Takes the datagram of `stride` bytes at the front of `burst`, and those behind it that can be
+    /// decrypted with it. Returns how many it took. `offset` is where `burst` stands in the caller's buffer.
+    #[inline]
+    fn handle_next(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        burst: &mut [u8],
+        stride: usize,
+        offset: usize,
+        each: &mut impl FnMut(Inbound),
+    ) -> usize {
+        let inbound = match Message::parse(&burst[..stride]) {
+            Some(Message::Data(header)) => {
+                return self.handle_data(now, path, header, burst, stride, offset, each);
+            }
             Some(Message::Initiation(message)) => {
                 let queued = HandshakeMessage::Initiation(*message.0);
                 self.admit(now, path, message.sender(), &Macs::of(message.0), queued)
             }
             Some(Message::Response(message)) => {
                 if self.indices.peer(message.receiver()).is_none() {
-                    return self.drop(DropReason::UnknownIndex);
+                    self.drop(DropReason::UnknownIndex)
+                } else {
+                    let queued = HandshakeMessage::Response(*message.0);
+                    self.admit(now, path, message.sender(), &Macs::of(message.0), queued)
                 }
-                let queued = HandshakeMessage::Response(*message.0);
-                self.admit(now, path, message.sender(), &Macs::of(message.0), queued)
             }
             Some(Message::CookieReply(reply)) => self.handle_cookie_reply(now, reply),
             None => self.drop(DropReason::Malformed),
-        }
+        };
+        each(inbound);
+        1
     }
 
+    /// Decrypts the data message at the front of `burst` and those of the same session behind it.
     #[inline]
-    fn handle_data(&mut self, now: Instant, path: &Path, header: DataHeader, datagram: &mut [u8]) -> Inbound {
-        let Some(peer) = self.indices.peer(header.receiver).and_then(|place| self.peers.at_mut(place)) else {
-            return self.drop(DropReason::UnknownIndex);
+    #[allow(clippy::too_many_arguments)] // the packet and where it stands
+    fn handle_data(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        first: DataHeader,
+        burst: &mut [u8],
+        stride: usize,
+        offset: usize,
+        each: &mut impl FnMut(Inbound),
+    ) -> usize {
+        let agenda = &mut self.agenda;
+        let mut refuse = |reason| {
+            agenda.drop(reason);
+            each(Inbound::Dropped(reason));
+            1
         };
-        let Some((slot, session)) = peer.session_mut(header.receiver) else {
+        let Some(peer) = self.indices.peer(first.receiver).and_then(|place| self.peers.at_mut(place)) else {
+            return refuse(DropReason::UnknownIndex);
+        };
+        let Some((slot, session)) = peer.session_mut(first.receiver) else {
             // The index of a handshake that has not become a session.
-            return self.drop(DropReason::UnknownIndex);
+            return refuse(DropReason::UnknownIndex);
         };
-        if session.has_ended(now) || header.counter >= REJECT_AFTER_MESSAGES {
-            return self.drop(DropReason::ExpiredSession);
+        if session.has_ended(now) || first.counter >= REJECT_AFTER_MESSAGES {
+            return refuse(DropReason::ExpiredSession);
         }
-        if !session.replay.is_fresh(header.counter) {
-            return self.drop(DropReason::Replayed);
+        if !session.replay.is_fresh(first.counter) {
+            return refuse(DropReason::Replayed);
         }
-        if session.opener.open(header.counter, &mut datagram[DATA_HEADER_LEN..]).is_err() {
-            return self.drop(DropReason::Forged);
+        let mut counters = [first.counter; MAX_RUN];
+        let mut count = 1;
+        // What does not belong to the run begins the next.
+        for message in burst.chunks_exact(stride).take(MAX_RUN).skip(1) {
+            match Message::parse(message) {
+                Some(Message::Data(header))
+                    if header.receiver == first.receiver && session.replay.is_fresh(header.counter) =>
+                {
+                    counters[count] = header.counter;
+                    count += 1;
+                }
+                Some(_) | None => break,
+            }
         }
-        session.replay.accept(header.counter);
+        let run = &mut burst[..count * stride];
+        let mut accepted = [false; MAX_RUN];
+        session.opener.open_burst(&counters[..count], run, stride, &mut accepted[..count]);
+        let mut authentic = 0;
+        // Why each one that is not accepted is not.
+        let mut repeated = [false; MAX_RUN];
+        for i in 0..count {
+            if accepted[i] {
+                authentic += 1;
+                // A counter may also stand in one run twice.
+                accepted[i] = session.replay.accept(counters[i]);
+                repeated[i] = !accepted[i];
+            }
+        }
+        if authentic == 0 {
+            for _ in 0..count {
+                agenda.drop(DropReason::Forged);
+                each(Inbound::Dropped(DropReason::Forged));
+            }
+            return count;
+        }
 
-        // From here on the packet is the peer's own, so the path is learnt even if its contents are not
+        // From here on the packets are the peer's own, so the path is learnt even if their contents are not
         // accepted.
         let id = peer.id;
-        let agenda = &mut self.agenda;
         peer.learn_path(path, Evidence::Data, agenda);
         match slot {
             Slot::Current => peer.confirm_current(&mut self.indices),
@@ -136,21 +230,48 @@ impl Device {
         peer.keep_fresh_on_receive(now, agenda);
         peer.authenticated_received(now);
         peer.touch(agenda);
+        if stride > DATA_OVERHEAD {
+            peer.data_received(now);
+        }
 
-        let len = datagram.len();
-        let plain = &datagram[DATA_HEADER_LEN..len - TAG_LEN];
-        if plain.is_empty() {
-            peer.rx_bytes += len as u64;
-            return Inbound::Keepalive { peer: id };
+        // The source that was last found to be the peer's.
+        let mut known = None;
+        for (i, message) in run.chunks_exact(stride).enumerate() {
+            let plain = &message[DATA_HEADER_LEN..stride - TAG_LEN];
+            let result = if repeated[i] {
+                Err(DropReason::Replayed)
+            } else if !accepted[i] {
+                Err(DropReason::Forged)
+            } else if plain.is_empty() {
+                Ok(Inbound::Keepalive { peer: id })
+            } else {
+                match inner::source_and_len(plain) {
+                    None => Err(DropReason::NotIp),
+                    Some((source, len)) => {
+                        if known == Some(source) || self.allowed_ips.lookup(source) == Some(id) {
+                            known = Some(source);
+                            let start = offset + i * stride + DATA_HEADER_LEN;
+                            Ok(Inbound::Packet { peer: id, range: start..start + len })
+                        } else {
+                            Err(DropReason::SourceNotAllowed)
+                        }
+                    }
+                }
+            };
+            each(match result {
+                Ok(inbound) => {
+                    peer.rx_bytes += stride as u64;
+                    inbound
+                }
+                Err(reason) => {
+                    agenda.drop(reason);
+                    Inbound::Dropped(reason)
+                }
+            });
         }
-        peer.data_received(now);
-        let Some((source, inner_len)) = inner::source_and_len(plain) else {
-            return self.drop(DropReason::NotIp);
-        };
-        if self.allowed_ips.lookup(source) != Some(id) {
-            return self.drop(DropReason::SourceNotAllowed);
-        }
-        peer.rx_bytes += len as u64;
-        Inbound::Packet { peer: id, range: DATA_HEADER_LEN..DATA_HEADER_LEN + inner_len }
+        count
     }
 }
+
+/// Data messages decrypted at once: a burst of one message with receive offload has no more.
+const MAX_RUN: usize = 64;

@@ -1,5 +1,7 @@
 //! What is to leave, laid out so that a burst for one path is one system call.
 
+use std::ops::Range;
+
 use span_core::path::Path;
 use span_core::wireguard::Reserve;
 
@@ -149,6 +151,38 @@ impl SendBatch {
         let start = index * Self::LANE + lane.used;
         lane.used += len;
         Some(&mut self.arena[start..start + len])
+    }
+
+    /// Where the last reservation stands, as long as nothing was sent since. What is reserved for one path
+    /// right after it, if it is of the same length, mostly begins where it ends.
+    pub fn reserved(&self) -> Range<usize> {
+        let Some(Reservation { lane: index, len, .. }) = self.last else { return 0..0 };
+        let end = index * Self::LANE + self.lanes[index].used;
+        end - len..end
+    }
+
+    /// The bytes at a place that [`reserved`](Self::reserved) named, to complete datagrams that were reserved
+    /// one after the other.
+    ///
+    /// # Panics
+    /// If the place is not within the batch.
+    pub fn bytes_mut(&mut self, place: Range<usize>) -> &mut [u8] {
+        &mut self.arena[place]
+    }
+
+    /// Takes back the datagrams from `place` on that were reserved last for their path: they will not be
+    /// sent. Returns how many they are.
+    pub fn revoke(&mut self, place: &Range<usize>) -> u64 {
+        let mut lost = 0;
+        for entry in &mut self.entries[self.cursor..] {
+            if entry.start < place.end && place.start < entry.start + entry.len {
+                let kept = place.start.saturating_sub(entry.start).max(entry.sent);
+                lost += (entry.len - kept).div_ceil(entry.stride) as u64;
+                entry.len = kept;
+            }
+        }
+        self.last = None;
+        lost
     }
 
     /// Sends what is waiting, in order, until all is gone or the transport is blocked.

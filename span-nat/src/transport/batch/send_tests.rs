@@ -311,3 +311,37 @@ fn datagrams_of_another_congestion_mark_are_another_burst() {
     assert_eq!(out.shape(), [[0], [1]]);
     assert_eq!(out.calls.iter().map(|call| call.ecn).collect::<Vec<_>>(), [Ecn::NotEct, Ecn::Ce]);
 }
+
+#[test]
+fn datagrams_reserved_one_after_the_other_stand_side_by_side() {
+    let mut batch = SendBatch::default();
+    put(&mut batch, &path(1), 100, 0);
+    let first = batch.reserved();
+    put(&mut batch, &path(2), 100, 9);
+    put(&mut batch, &path(1), 100, 1);
+    let second = batch.reserved();
+    assert_eq!((first.len(), second.start), (100, first.end));
+    batch.bytes_mut(first.start..second.end).fill(7);
+    batch.reserve_burst(&path(1), 3, 100).unwrap().fill(7);
+    assert_eq!(batch.reserved(), second.end..second.end + 300);
+    let mut out = Recorder::new();
+    let _ = batch.flush(&mut out);
+    assert_eq!(out.shape(), [vec![7; 5], vec![9]]);
+}
+
+#[test]
+fn what_is_revoked_is_not_sent() {
+    let (mut batch, mut out) = (SendBatch::default(), Recorder::new());
+    put(&mut batch, &path(1), 100, 0);
+    put(&mut batch, &path(2), 100, 1);
+    batch.reserve_burst(&path(1), 3, 100).unwrap().fill(2);
+    let place = batch.reserved();
+    assert_eq!(batch.revoke(&place), 3);
+    // All of an entry, which then is none.
+    put(&mut batch, &path(3), 50, 3);
+    let place = batch.reserved();
+    assert_eq!(batch.revoke(&place), 1);
+    assert_eq!(batch.flush(&mut out).datagrams, 2);
+    assert_eq!(out.shape(), [[0], [1]]);
+    assert!(batch.is_empty());
+}
