@@ -55,15 +55,15 @@ pub trait Aead: Send + Sync {
     ///
     /// A provider that is faster at many than at one does it here.
     #[inline]
-    fn seal_burst(&self, first: u64, slots: &mut [u8], stride: usize, text_at: usize) {
-        for (counter, slot) in (first..).zip(slots.chunks_exact_mut(stride)) {
-            let (text, tag) = slot[text_at..].split_at_mut(stride - text_at - TAG_LEN);
-            tag.copy_from_slice(&self.seal(counter, &[], text));
-        }
+    fn seal_burst(&self, first: u64, slots: &mut [u8], stride: usize, text_at: usize)
+    where
+        Self: Sized,
+    {
+        seal_singly(self, first, slots, stride, text_at);
     }
 
     /// Opens many at once, laid out as for [`seal_burst`](Aead::seal_burst), each with its own counter, and
-    /// says of each whether it was authentic.
+    /// says of each whether it was authentic. There are as many counters and verdicts as slots.
     #[inline]
     fn open_burst(
         &self,
@@ -72,11 +72,34 @@ pub trait Aead: Send + Sync {
         stride: usize,
         text_at: usize,
         authentic: &mut [bool],
-    ) {
-        for ((counter, slot), authentic) in counters.iter().zip(slots.chunks_exact_mut(stride)).zip(authentic)
-        {
-            *authentic = self.open(*counter, &[], &mut slot[text_at..]).is_ok();
-        }
+    ) where
+        Self: Sized,
+    {
+        open_singly(self, counters, slots, stride, text_at, authentic);
+    }
+}
+
+/// [`Aead::seal_burst`], one after the other.
+#[inline]
+fn seal_singly<A: Aead>(aead: &A, first: u64, slots: &mut [u8], stride: usize, text_at: usize) {
+    for (counter, slot) in (first..).zip(slots.chunks_exact_mut(stride)) {
+        let (text, tag) = slot[text_at..].split_at_mut(stride - text_at - TAG_LEN);
+        tag.copy_from_slice(&aead.seal(counter, &[], text));
+    }
+}
+
+/// [`Aead::open_burst`], one after the other.
+#[inline]
+fn open_singly<A: Aead>(
+    aead: &A,
+    counters: &[u64],
+    slots: &mut [u8],
+    stride: usize,
+    text_at: usize,
+    authentic: &mut [bool],
+) {
+    for ((counter, slot), authentic) in counters.iter().zip(slots.chunks_exact_mut(stride)).zip(authentic) {
+        *authentic = aead.open(*counter, &[], &mut slot[text_at..]).is_ok();
     }
 }
 

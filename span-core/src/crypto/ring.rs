@@ -2,18 +2,44 @@ use core::hint::black_box;
 
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::{Aead, Forged, Suite, TAG_LEN};
+#[cfg(feature = "lanes")]
+use span_aead::Lanes;
+#[cfg(feature = "lanes")]
+use zeroize::Zeroizing;
+
+use super::{Aead, Forged, Suite, TAG_LEN, open_singly, seal_singly};
 
 /// Either suite by `ring`: the fastest on hosts. It picks its code by what the CPU has, and runs in constant
 /// time on every CPU.
+///
+/// Bursts of WireGuard's own suite go through `span-aead`, many packets at once, where the CPU can do that.
 pub struct RingKey {
     suite: Suite,
     key: LessSafeKey,
+    #[cfg(feature = "lanes")]
+    lanes: Option<LanesKey>,
+}
+
+/// What the lanes need: they expand the key themselves, for each burst.
+#[cfg(feature = "lanes")]
+struct LanesKey {
+    lanes: Lanes,
+    key: Zeroizing<[u8; 32]>,
 }
 
 impl Aead for RingKey {
     fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        RingKey { suite, key: expand(suite, key) }
+        RingKey {
+            suite,
+            key: expand(suite, key),
+            #[cfg(feature = "lanes")]
+            lanes: match suite {
+                Suite::ChaCha20Poly1305 => {
+                    Lanes::detect().map(|lanes| LanesKey { lanes, key: Zeroizing::new(*key) })
+                }
+                Suite::Aes256Gcm => None,
+            },
+        }
     }
 
     #[inline]
@@ -33,6 +59,35 @@ impl Aead for RingKey {
             Ok(_) => Ok(()),
             Err(_) => Err(Forged),
         }
+    }
+
+    #[inline]
+    fn seal_burst(&self, first: u64, slots: &mut [u8], stride: usize, text_at: usize) {
+        #[cfg(feature = "lanes")]
+        if let Some(LanesKey { lanes, key }) = &self.lanes
+            && slots.len() >= stride * Lanes::WORTHWHILE
+        {
+            return lanes.seal(key, first, slots, stride, text_at);
+        }
+        seal_singly(self, first, slots, stride, text_at);
+    }
+
+    #[inline]
+    fn open_burst(
+        &self,
+        counters: &[u64],
+        slots: &mut [u8],
+        stride: usize,
+        text_at: usize,
+        authentic: &mut [bool],
+    ) {
+        #[cfg(feature = "lanes")]
+        if let Some(LanesKey { lanes, key }) = &self.lanes
+            && counters.len() >= Lanes::WORTHWHILE
+        {
+            return lanes.open(key, counters, slots, stride, text_at, authentic);
+        }
+        open_singly(self, counters, slots, stride, text_at, authentic);
     }
 }
 

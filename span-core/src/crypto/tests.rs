@@ -178,3 +178,46 @@ const LOW_ORDER: [&str; 7] = [
     "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
+
+/// A burst is its packets, whatever the provider does with many at once.
+fn bursts_are_their_packets<A: Aead>(suite: Suite) {
+    let key = A::new(suite, &[7; 32]);
+    for count in [1, 2, 3, 4, 5, 15, 16, 17, 33, 64] {
+        for len in [0, 1, 16, 64, 80, 1424] {
+            let (at, stride) = (16, 16 + len + TAG_LEN);
+            let plain: Vec<u8> = (0..count * stride).map(|i| (i * 13 + count) as u8).collect();
+            let mut burst = plain.clone();
+            key.seal_burst(1000, &mut burst, stride, at);
+            for (i, slot) in burst.chunks_exact(stride).enumerate() {
+                let mut single = plain[i * stride + at..][..len].to_vec();
+                let tag = key.seal(1000 + i as u64, &[], &mut single);
+                single.extend_from_slice(&tag);
+                assert_eq!(slot[at..], single, "{i} of {count} of {len} bytes");
+                assert_eq!(slot[..at], plain[i * stride..][..at], "the header is left alone");
+            }
+            // In any order, one of them forged.
+            let counters: Vec<u64> = (1000..1000 + count as u64).collect();
+            let forged = count / 2;
+            burst[forged * stride + at + len] ^= 1;
+            let mut authentic = std::vec![false; count];
+            key.open_burst(&counters, &mut burst, stride, at, &mut authentic);
+            for (i, slot) in burst.chunks_exact(stride).enumerate() {
+                assert_eq!(authentic[i], i != forged);
+                let text = &plain[i * stride + at..][..len];
+                assert_eq!(slot[at..at + len] == *text, i != forged || len == 0, "{i} of {count} of {len}");
+            }
+        }
+    }
+}
+
+#[cfg(feature = "ring")]
+#[test]
+fn bursts_by_ring() {
+    bursts_are_their_packets::<RingKey>(Suite::ChaCha20Poly1305);
+    bursts_are_their_packets::<RingKey>(Suite::Aes256Gcm);
+}
+
+#[test]
+fn bursts_by_pure_rust() {
+    bursts_are_their_packets::<ChaChaKey>(Suite::ChaCha20Poly1305);
+}
