@@ -162,7 +162,7 @@ fn drops(core: &Core) -> BTreeMap<String, u64> {
     let host = [
         ("not an IP packet", core.drops.malformed),
         ("no peer has the destination", core.drops.no_route),
-        ("met congestion and cannot say so", core.drops.congested),
+        ("met congestion, and their senders know no marks", core.drops.congested),
         ("not taken by the interface", core.tun.refused()),
         ("came through the mesh itself", core.tunnel.counters().forbidden_datagrams),
     ];

@@ -8,7 +8,8 @@ use span_core::wireguard;
 use span_nat::transport::{Ecn, RecvBatch};
 use span_tun::offload::{Coalescer, packet};
 
-use super::outbound::{Sides, Turn};
+use super::outbound::{Drops, Sides, Turn};
+use super::standing::Standing;
 
 /// Receive slots of 64 KiB; each takes one datagram, or one burst that the kernel joined.
 const SLOTS: usize = 8;
@@ -19,31 +20,36 @@ pub(super) struct Inbound {
     coalescer: Coalescer,
     /// Where the packets of the datagrams at hand stand.
     opened: Vec<Range<usize>>,
-    /// Packets dropped because they met congestion and cannot say so.
-    congested: u64,
+    socket: Standing,
+    drops: Drops,
 }
 
 impl Inbound {
-    pub(super) fn new(tun: &dyn span_tun::device::Device) -> Self {
+    pub(super) fn new(now: Instant, tun: &dyn span_tun::device::Device) -> Self {
         Inbound {
             batch: RecvBatch::new(SLOTS),
             coalescer: Coalescer::new(tun.accepts_udp_segmentation()),
             opened: Vec::new(),
-            congested: 0,
+            socket: Standing::new(now),
+            drops: Drops::default(),
         }
     }
 
-    /// Packets dropped because they met congestion and cannot say so.
-    pub(super) fn congested(&self) -> u64 {
-        self.congested
+    pub(super) fn drops(&self) -> Drops {
+        self.drops
     }
 
     /// Receives one batch and carries what is in it.
     pub(super) fn pump(&mut self, now: Instant, sides: &mut Sides<'_>) -> io::Result<Turn> {
         self.batch.clear();
-        if sides.transport.recv(&mut self.batch)? == 0 {
+        let received = sides.transport.recv(&mut self.batch)?;
+        if received < SLOTS {
+            self.socket.empty(now);
+        }
+        if received == 0 {
             return Ok(Turn::Over);
         }
+        let mut tells = self.socket.tells(now);
         let (arena, entries) = self.batch.split_mut();
         for entry in entries {
             let start = entry.range.start;
@@ -57,23 +63,34 @@ impl Inbound {
                 | wireguard::Inbound::Handshake
                 | wireguard::Inbound::Dropped(_) => {}
             });
-            for range in &self.opened {
-                let packet = &mut arena[start + range.start..start + range.end];
-                if entry.ecn == Ecn::Ce || entry.ecn == Ecn::Ect1 {
-                    let mark = Ecn::from_bits(packet::ecn(packet));
-                    match mark.after(entry.ecn) {
-                        Some(after) if after == mark => {}
-                        Some(after) => packet::set_ecn(packet, after as u8),
-                        None => {
-                            self.congested += 1;
-                            continue;
-                        }
-                    }
+            // Whoever sends bursts fills queues.
+            let told = self.opened.len() > 1 && std::mem::take(&mut tells);
+            for (index, range) in self.opened.iter().enumerate() {
+                let range = start + range.start..start + range.end;
+                let outer = if told && index == 0 { Ecn::Ce } else { entry.ecn };
+                if marked(&mut arena[range.clone()], outer) {
+                    self.coalescer.push(arena, range);
+                } else {
+                    self.drops.congested += 1;
                 }
-                self.coalescer.push(arena, start + range.start..start + range.end);
             }
         }
         self.coalescer.flush(arena, &mut |header, parts| sides.tun.send(header, parts))?;
         Ok(Turn::More)
     }
+}
+
+/// Gives a packet that came in one marked `outer` the mark it goes on with. False if it is to be dropped.
+#[inline]
+fn marked(inner: &mut [u8], outer: Ecn) -> bool {
+    // The others change nothing.
+    if matches!(outer, Ecn::Ce | Ecn::Ect1) {
+        let mark = Ecn::from_bits(packet::ecn(inner));
+        match mark.after(outer) {
+            Some(after) if after == mark => {}
+            Some(after) => packet::set_ecn(inner, after as u8),
+            None => return false,
+        }
+    }
+    true
 }

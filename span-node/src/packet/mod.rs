@@ -8,6 +8,7 @@ mod command;
 mod inbound;
 mod outbound;
 mod sealing;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -122,7 +123,7 @@ impl PacketLoop {
         if let Some(monitor) = &monitor {
             poll.registry().register(&mut SourceFd(&monitor.descriptor()), MONITOR, Interest::READABLE)?;
         }
-        let inbound = Inbound::new(&*core.tun);
+        let inbound = Inbound::new(clock::now(), &*core.tun);
         let mut this = PacketLoop {
             poll,
             core,
@@ -130,7 +131,7 @@ impl PacketLoop {
             monitor,
             notify,
             inbound,
-            outbound: Outbound::new(),
+            outbound: Outbound::new(clock::now()),
             tun_ready: true,
             transport_ready: true,
         };
@@ -194,7 +195,7 @@ impl PacketLoop {
         }
         sides.tunnel.handle_timeout(now);
         self.outbound.drain(now, sides);
-        self.core.drops = Drops { congested: self.inbound.congested(), ..self.outbound.drops() };
+        self.core.drops = self.outbound.drops() + self.inbound.drops();
         while let Some(event) = self.core.tunnel.poll_event() {
             (self.notify)(&self.core.tunnel, Notice::Tunnel(event));
         }

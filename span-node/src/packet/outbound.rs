@@ -13,9 +13,10 @@ use span_nat::transport::{Ecn, SendBatch, Transport};
 use span_tun::device::{Device, MAX_FRAME};
 use span_tun::offload::icmp::{self, Unreachable};
 use span_tun::offload::packet::{Ip, Ipv6, protocol};
-use span_tun::offload::{self, Segments, VirtioHeader};
+use span_tun::offload::{self, Gso, Segments, VirtioHeader};
 
 use super::sealing::Unsealed;
+use super::standing::Standing;
 
 /// Send lanes of 64 KiB. A super-packet fills little more than one; a lane never used is never touched.
 const LANES: usize = 8;
@@ -29,6 +30,7 @@ pub(super) struct Outbound {
     unsealed: Unsealed,
     /// The transport took no more: nothing is read until it does.
     blocked: bool,
+    host: Standing,
     drops: Drops,
     /// How often the host is told that nobody has a destination.
     refusals: icmp::Limiter,
@@ -41,13 +43,27 @@ pub(crate) struct Drops {
     pub(crate) malformed: u64,
     /// No peer has the destination among its allowed IPs.
     pub(crate) no_route: u64,
-    /// Marked as having met congestion on their way here, of senders that do not understand the mark
-    /// (RFC 6040).
+    /// Met congestion, on their way here (RFC 6040) or in a queue here that stands, and their senders do not
+    /// understand marks.
     pub(crate) congested: u64,
     /// Datagrams of the tunnel itself, routed into it.
     pub(crate) looped: u64,
     /// The transport was congested or refused them.
     pub(crate) transport: u64,
+}
+
+impl std::ops::Add for Drops {
+    type Output = Drops;
+
+    fn add(self, other: Drops) -> Drops {
+        Drops {
+            malformed: self.malformed + other.malformed,
+            no_route: self.no_route + other.no_route,
+            congested: self.congested + other.congested,
+            looped: self.looped + other.looped,
+            transport: self.transport + other.transport,
+        }
+    }
 }
 
 /// How a turn ended.
@@ -67,13 +83,14 @@ pub(super) struct Sides<'a> {
 }
 
 impl Outbound {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Outbound {
             frame: vec![0; MAX_FRAME],
             waiting: Vec::new(),
             batch: SendBatch::new(LANES),
             unsealed: Unsealed::default(),
             blocked: false,
+            host: Standing::new(now),
             drops: Drops::default(),
             refusals: icmp::Limiter::new(Duration::ZERO),
         }
@@ -97,6 +114,7 @@ impl Outbound {
             match sides.tun.recv(&mut self.frame) {
                 Ok((header, len)) => self.carry(now, &header, len, sides),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.host.empty(now);
                     self.flush(now, sides);
                     return Ok(Turn::Over);
                 }
@@ -154,12 +172,22 @@ impl Outbound {
             return;
         }
         let mtu = usize::from(sides.tun.mtu());
-        let Ok(segments) = offload::split(header, frame) else {
+        // Whoever sends bursts fills queues.
+        let bulk = header.gso != Gso::None;
+        let mut mark = Ecn::from_bits(offload::packet::ecn(frame));
+        let told = bulk && self.host.tells(now);
+        if told && let Some(after) = mark.after(Ecn::Ce) {
+            mark = after;
+            offload::packet::set_ecn(frame, mark as u8);
+        }
+        let Ok(mut segments) = offload::split(header, frame) else {
             self.drops.malformed += 1;
             return;
         };
-        let burst = segments.len() > 1;
-        let mark = Ecn::from_bits(offload::packet::ecn(segments.frame()));
+        if told && mark == Ecn::NotEct {
+            segments.next();
+            self.drops.congested += 1;
+        }
         match sides.tunnel.outbound(now, peer) {
             wireguard::Outbound::Ready(sending) => {
                 self.batch.set_ecn(mark.outer());
@@ -169,7 +197,7 @@ impl Outbound {
                 self.drops.transport += placed.lost;
                 sides.tunnel.sent(now, peer, placed.packets, placed.bytes);
                 // A burst is worth a system call of its own, and its bytes are still in the cache.
-                if burst {
+                if bulk {
                     self.flush(now, sides);
                 }
             }

@@ -21,11 +21,6 @@ use crate::sys::{self, Offloads};
 /// Longest interface name Linux takes, in bytes.
 const MAX_NAME: usize = 15;
 
-/// Frames the host may have waiting. A program that sends small packets in a row needs room for some hundred;
-/// whatever waits longer in a queue than it takes to wake us is delay, and nothing gained. The kernel's own
-/// choice, 500, lets bulk transfers pile up 30 MiB.
-const QUEUE: u32 = 128;
-
 /// The longest super-packets a kernel makes without being told of longer ones.
 const MAX_GSO: u32 = 65_536;
 
@@ -154,8 +149,6 @@ impl TunBuilder {
             tun.mtu = mtu;
         }
         quiet(&mut tun.links, tun.index);
-        // A shorter queue than the kernel's own. One that refuses keeps what it has.
-        let _ = change(&mut tun.links, tun.index, LinkAttribute::TxQueueLen(QUEUE));
         Ok(tun)
     }
 }

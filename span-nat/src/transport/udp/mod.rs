@@ -93,8 +93,8 @@ impl Default for Config {
             ipv4: Some(Ipv4Addr::UNSPECIFIED),
             ipv6: Some(Ipv6Addr::UNSPECIFIED),
             mark: 0,
-            receive_buffer: 384 << 10,
-            send_buffer: 512 << 10,
+            receive_buffer: 4 << 20,
+            send_buffer: 1 << 20,
         }
     }
 }
