@@ -21,6 +21,11 @@ use crate::sys::{self, Offloads};
 /// Longest interface name Linux takes, in bytes.
 const MAX_NAME: usize = 15;
 
+/// Frames the host may have waiting. A program that sends small packets in a row needs room for a hundred; of
+/// super-packets these are some MiB, and whatever waits longer than it takes to wake us is delay and nothing
+/// gained. The kernel's own choice is 500.
+const QUEUE: u32 = 128;
+
 /// The longest super-packets a kernel makes without being told of longer ones.
 const MAX_GSO: u32 = 65_536;
 
@@ -149,6 +154,8 @@ impl TunBuilder {
             tun.mtu = mtu;
         }
         quiet(&mut tun.links, tun.index);
+        // One that refuses keeps what it has.
+        let _ = change(&mut tun.links, tun.index, LinkAttribute::TxQueueLen(QUEUE));
         Ok(tun)
     }
 }
