@@ -32,7 +32,7 @@ pub struct Roster {
     views: BTreeMap<NodeId, BTreeMap<TierId, View>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct View {
     member: Member,
     /// The tier has taken it back since.
@@ -48,22 +48,29 @@ impl Roster {
     /// Takes the complete list of a tier; whom it does not name, it has forgotten.
     pub fn snapshot(&mut self, tier: TierId, members: impl IntoIterator<Item = Member>) {
         self.lapse_all(tier);
-        members.into_iter().for_each(|member| self.update(tier, member));
-    }
-
-    /// Takes one member as the tier now describes it.
-    pub fn update(&mut self, tier: TierId, member: Member) {
-        if member.node_id != self.own {
-            let views = self.views.entry(member.node_id.clone()).or_default();
-            views.insert(tier, View { member, lapsed: false });
+        for member in members {
+            self.update(tier, member);
         }
     }
 
-    /// Takes note that the tier no longer lists the node.
-    pub fn remove(&mut self, tier: TierId, node: &NodeId) {
-        if let Some(view) = self.views.get_mut(node).and_then(|views| views.get_mut(&tier)) {
-            view.lapsed = true;
+    /// Takes one member as the tier now describes it. Whether that is news: members are published again and again
+    /// only so that they are not forgotten.
+    pub fn update(&mut self, tier: TierId, member: Member) -> bool {
+        if member.node_id == self.own {
+            return false;
         }
+        let views = self.views.entry(member.node_id.clone()).or_default();
+        let view = View { member, lapsed: false };
+        views.get(&tier) != Some(&view) && {
+            views.insert(tier, view);
+            true
+        }
+    }
+
+    /// Takes note that the tier no longer lists the node. Whether it did.
+    pub fn remove(&mut self, tier: TierId, node: &NodeId) -> bool {
+        let view = self.views.get_mut(node).and_then(|views| views.get_mut(&tier));
+        view.is_some_and(|view| !core::mem::replace(&mut view.lapsed, true))
     }
 
     /// Takes note that the tier is no longer asked at all. A tier that merely lost its connection keeps
@@ -256,6 +263,20 @@ mod tests {
         assert_eq!(ids(&known), ["a", "b"]);
         assert_eq!(known[0].tiers, [KUBERNETES, SERVICE]);
         assert_eq!(known[0].member.kubespan.as_ref().unwrap().public_key, PublicKey::from_bytes([9; 32]));
+    }
+
+    #[test]
+    fn what_is_only_repeated_is_no_news() {
+        let (mut roster, id) = (Roster::new(NodeId::new("me").unwrap()), NodeId::new("a").unwrap());
+        assert!(!roster.update(SERVICE, member("me", 7)));
+        assert!(!roster.remove(SERVICE, &id));
+        assert!(roster.update(SERVICE, member("a", 1)));
+        assert!(!roster.update(SERVICE, member("a", 1)));
+        assert!(roster.update(KUBERNETES, member("a", 1)), "another says it too");
+        assert!(roster.update(SERVICE, member("a", 2)));
+        assert!(roster.remove(SERVICE, &id));
+        assert!(!roster.remove(SERVICE, &id));
+        assert!(roster.update(SERVICE, member("a", 2)), "it is back");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct Plan {
 }
 
 /// Something a member asked for and did not get. Nothing else of the member is affected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refusal {
     /// The member that asked.
     pub node_id: NodeId,
@@ -77,7 +77,7 @@ pub struct Refusal {
 }
 
 /// What was refused, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
     /// Its whole record.

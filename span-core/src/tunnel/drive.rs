@@ -1,9 +1,10 @@
 //! The tunnel's own motion.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::event::{Event, PathReason, Reason};
-use super::{Tunnel, place, slot_mut};
+use super::{Entry, Slot, Tunnel, place, slot_mut};
 use crate::endpoint::{Cause, SelectionEvent};
 use crate::time::Instant;
 use crate::wireguard::{self, Evidence, INITIATION_LEN, PeerId, Reserve, Transmit, TransmitKind};
@@ -26,6 +27,7 @@ impl Tunnel {
             if self.device.peer(now, peer).is_none() {
                 // Removed behind our back: setting a private key removes the peer of that name.
                 *slot = None;
+                self.skip_settled();
             } else if let Some(slot) = slot {
                 slot.selection.handle_timeout(here);
                 self.settle(peer);
@@ -153,6 +155,14 @@ impl Tunnel {
             Some(SelectionEvent::Down) => self.tell(Event::PeerDown { peer }),
             None => {}
         }
+        self.skip_settled();
+    }
+
+    /// Takes peers off the lists that want nothing of them any more, up to the first that does: a list is empty
+    /// if and only if there is nothing to do.
+    pub(super) fn skip_settled(&mut self) {
+        skip(&mut self.asking, &mut self.slots, |slot| &mut slot.asking);
+        skip(&mut self.probing, &mut self.slots, |slot| &mut slot.probing);
     }
 
     /// Sends the next copy of an initiation that is due.
@@ -223,15 +233,26 @@ impl Tunnel {
     }
 }
 
-/// Puts the peer on a list or takes it off. A list is searched only in the rare case that something else
-/// has done what the peer was on it for.
-fn enlist(list: &mut VecDeque<PeerId>, peer: PeerId, listed: &mut bool, wanted: bool) {
-    match (*listed, wanted) {
-        (false, true) => list.push_back(peer),
-        (true, false) => list.retain(|other| *other != peer),
-        (true, true) | (false, false) => {}
+/// Puts the peer on a list if it is not there, and notes whether it is there for nothing.
+fn enlist(list: &mut VecDeque<PeerId>, peer: PeerId, entry: &mut Entry, wanted: bool) {
+    if wanted && !entry.listed {
+        list.push_back(peer);
+        entry.listed = true;
     }
-    *listed = wanted;
+    entry.wanted = wanted;
+}
+
+fn skip(list: &mut VecDeque<PeerId>, slots: &mut [Option<Box<Slot>>], entry: fn(&mut Slot) -> &mut Entry) {
+    while let Some(peer) = list.front().copied() {
+        if let Some(slot) = slot_mut(slots, peer) {
+            let entry = entry(slot);
+            if entry.wanted {
+                return;
+            }
+            entry.listed = false;
+        }
+        list.pop_front();
+    }
 }
 
 enum Next {

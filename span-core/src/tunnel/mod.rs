@@ -86,9 +86,17 @@ pub struct Counters {
 struct Slot {
     id: PeerId,
     selection: Selection,
-    /// Whether the peer is on the list of that name.
-    asking: bool,
-    probing: bool,
+    /// The peer's place on the lists of those names.
+    asking: Entry,
+    probing: Entry,
+}
+
+/// Whether a peer is on a list, and whether it still wants what the list is for. One that does not is taken off
+/// when it comes to the front: nothing is ever searched for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    listed: bool,
+    wanted: bool,
 }
 
 impl Tunnel {
@@ -137,6 +145,7 @@ impl Tunnel {
         if self.slot(peer).is_some() {
             self.slots[peer.index()] = None;
             self.deadlines.set(place(peer), None);
+            self.skip_settled();
         }
     }
 
@@ -188,7 +197,11 @@ impl Tunnel {
     /// [module](self) for what belongs there. Peers whose path lies there are given another.
     pub fn set_forbidden(&mut self, now: Instant, prefixes: &[IpNet]) {
         let here = self.clock.observe(now);
-        self.forbidden = prefixes.iter().copied().collect();
+        let forbidden: PrefixSet = prefixes.iter().copied().collect();
+        if forbidden == self.forbidden {
+            return;
+        }
+        self.forbidden = forbidden;
         self.last_clean = None;
         for peer in self.selected() {
             let Some(slot) = slot_mut(&mut self.slots, peer) else { continue };
@@ -242,7 +255,7 @@ impl Tunnel {
             self.slots.resize_with(peer.index() + 1, || None);
         }
         self.slots[peer.index()] =
-            Some(Box::new(Slot { id: peer, selection, asking: false, probing: false }));
+            Some(Box::new(Slot { id: peer, selection, asking: Entry::default(), probing: Entry::default() }));
         true
     }
 

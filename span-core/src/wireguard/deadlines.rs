@@ -13,6 +13,9 @@ pub(crate) struct Deadlines {
     heap: Vec<Entry>,
     /// Where each peer stands in the heap, by the peer's place; [`ABSENT`] for those that do not.
     positions: Vec<u32>,
+    /// Entries that were put anywhere.
+    #[cfg(test)]
+    puts: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +30,12 @@ const CHILDREN: usize = 4;
 
 impl Deadlines {
     pub(crate) const fn new() -> Self {
-        Deadlines { heap: Vec::new(), positions: Vec::new() }
+        Deadlines {
+            heap: Vec::new(),
+            positions: Vec::new(),
+            #[cfg(test)]
+            puts: 0,
+        }
     }
 
     /// The earliest deadline and the peer it belongs to.
@@ -99,6 +107,10 @@ impl Deadlines {
     }
 
     fn put(&mut self, position: usize, entry: Entry) {
+        #[cfg(test)]
+        {
+            self.puts += 1;
+        }
         self.heap[position] = entry;
         self.positions[entry.peer as usize] = position as u32;
     }
@@ -136,5 +148,21 @@ mod tests {
             deadlines.set(peer, None);
         }
         assert!(model.is_empty());
+    }
+    #[test]
+    fn a_change_moves_no_more_entries_than_the_heap_is_deep() {
+        for (peers, depth) in [(10, 2), (10_000, 7)] {
+            let mut deadlines = Deadlines::new();
+            let mut random = 7_u64;
+            for step in 0..5 * peers {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let deadline = (step % 5 < 4).then_some(Instant::from_nanos(random >> 33));
+                let before = deadlines.puts;
+                deadlines.set((random >> 20) as u32 % peers, deadline);
+                // Up or down, and the entry itself after either.
+                assert!(deadlines.puts - before <= depth + 2);
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! It owns the tiers, the roster of members, the plan made from it and the routes. Everything happens in
 //! [`Manager::poll`]; nothing in it waits for the network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use span_core::key::{PresharedKey, PublicKey};
-use span_core::mesh::{self, Known, Member, Plan, Roster, TierId};
+use span_core::mesh::{self, Known, Member, Plan, Refusal, Roster, TierId};
 use span_core::time::Instant;
 use span_discovery::tier::{Tier, TierEvent};
 use span_nat::monitor::{Interfaces, Monitor};
@@ -58,6 +58,8 @@ pub(super) struct Manager {
     /// The record published last.
     pub(super) published: Option<Member>,
     roster: Roster,
+    /// The names of the plan's peers, for the log.
+    labels: BTreeMap<PublicKey, String>,
     up: BTreeSet<PublicKey>,
     inbox: Inbox<Message>,
     monitor: Monitor,
@@ -75,6 +77,7 @@ pub(super) struct Manager {
 struct Todo {
     look: bool,
     plan: bool,
+    observe: bool,
     reconcile: bool,
 }
 
@@ -129,6 +132,7 @@ impl Manager {
             interfaces: Interfaces::default(),
             published: None,
             roster,
+            labels: BTreeMap::new(),
             up: BTreeSet::new(),
             inbox: parts.inbox,
             monitor: parts.monitor,
@@ -137,7 +141,7 @@ impl Manager {
             state: parts.state,
             clock_due: now,
             reconcile_at: now,
-            todo: Todo { look: true, plan: true, reconcile: true },
+            todo: Todo { look: true, plan: true, observe: false, reconcile: true },
         }
     }
 
@@ -163,6 +167,9 @@ impl Manager {
         if std::mem::take(&mut self.todo.plan) {
             self.plan();
         }
+        if std::mem::take(&mut self.todo.observe) {
+            self.publish_observed();
+        }
         let now = clock::now();
         let due = now >= self.reconcile_at;
         if due {
@@ -178,8 +185,7 @@ impl Manager {
     }
 
     fn peer(&mut self, key: PublicKey, up: bool) {
-        let label =
-            self.plan.peers.iter().find(|peer| peer.public_key == key).map(|peer| peer.label.as_str());
+        let label = self.labels.get(&key).map(String::as_str);
         if up {
             info!(peer = label, "connected");
             self.up.insert(key);
@@ -190,7 +196,7 @@ impl Manager {
             self.todo.plan = true;
         }
         self.todo.reconcile |= self.me.config.allow_down_peer_bypass;
-        self.publish_observed();
+        self.todo.observe = true;
     }
 
     /// Asks the tunnel who is up: a notice may have been lost while there were too many.
@@ -225,13 +231,11 @@ impl Manager {
                 }
                 TierEvent::Updated(member) => {
                     debug!(tier = name, node = %member.node_id, "member");
-                    self.roster.update(source.id, member);
-                    self.todo.plan = true;
+                    self.todo.plan |= self.roster.update(source.id, member);
                 }
                 TierEvent::Removed(node) => {
                     debug!(tier = name, %node, "member removed");
-                    self.roster.remove(source.id, &node);
-                    self.todo.plan = true;
+                    self.todo.plan |= self.roster.remove(source.id, &node);
                 }
                 TierEvent::PublicAddress(address) => {
                     debug!(tier = name, %address, "seen from outside");
@@ -281,16 +285,22 @@ impl Manager {
         self.known = self.roster.members(|key| up.contains(key));
         let local = self.me.local(&self.interfaces);
         let plan = mesh::plan(&local, self.known.iter().map(|known| &known.member));
+        let told: BTreeSet<&Refusal> = self.plan.refusals.iter().collect();
         for refusal in &plan.refusals {
-            if !self.plan.refusals.contains(refusal) {
+            if !told.contains(refusal) {
                 warn!(node = %refusal.node_id, refused = %refusal.what, "refused a member's claim");
             }
         }
         if plan != *self.plan {
             let (before, after) = (std::mem::replace(&mut self.plan, Arc::new(plan)), Arc::clone(&self.plan));
-            for peer in after.changes_since(&before).removed {
+            let changes = after.changes_since(&before);
+            for peer in &changes.removed {
                 info!(peer = peer.label, "left the mesh");
                 self.up.remove(&peer.public_key);
+                self.labels.remove(&peer.public_key);
+            }
+            for peer in changes.updated.iter().map(|update| update.after).chain(changes.added) {
+                self.labels.insert(peer.public_key, peer.label.clone());
             }
             let preshared_key = self.me.preshared_key.clone();
             // Without the packet thread the node is ending anyway.
@@ -298,7 +308,7 @@ impl Manager {
             self.todo.reconcile = true;
         }
         self.saved.keep(self.known.iter().map(|known| &known.member));
-        self.publish_observed();
+        self.todo.observe = true;
     }
 
     /// Brings the kernel's routes and rules to where they should be.
