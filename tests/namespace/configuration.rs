@@ -378,3 +378,37 @@ fn wg_quick_brings_it_up_and_down() {
         eventually(Duration::from_secs(5), "nothing stays behind", || holds(a.snapshot() == before));
     }
 }
+
+/// Ten thousand idle peers fit into 64 MiB, and one of them is found, changed and removed like one of ten.
+#[test]
+fn ten_thousand_peers_need_little_memory() {
+    if !ready() {
+        return;
+    }
+    let lone = Lone::new();
+    let key = |number: u32| format!("{:08x}{}", number.wrapping_mul(0x9e37_79b1), "5a".repeat(28));
+    for thousand in 0..10 {
+        let mut body = String::new();
+        for number in thousand * 1000..(thousand + 1) * 1000 {
+            let (high, low) = (number / 250, number % 250 + 1);
+            writeln!(
+                body,
+                "public_key={}\nendpoint=198.51.{high}.{low}:51820\n\
+                 allowed_ip=10.1.{high}.{low}/32\nallowed_ip=fd00::{number:x}/128",
+                key(number)
+            )
+            .expect("a string");
+        }
+        assert_eq!(lone.set(&body), "errno=0");
+    }
+    let shown = lone.ask("get=1\n\n");
+    assert_eq!(shown.iter().filter(|line| line.starts_with("allowed_ip=")).count(), 20_000);
+    let change = format!("public_key={}\nreplace_allowed_ips=true\nallowed_ip=fd00::1/128", key(9999));
+    assert_eq!(lone.set(&format!("{change}\npublic_key={}\nremove=true\n", key(5000))), "errno=0");
+    let shown = lone.ask("get=1\n\n");
+    assert_eq!(shown.iter().filter(|line| line.starts_with("public_key=")).count(), 9999);
+    assert_eq!(shown.iter().filter(|line| *line == "allowed_ip=fd00::1/128").count(), 1);
+    let peak = lone.process.peak_memory();
+    println!("{peak} KiB at most");
+    assert!(peak > 0 && peak < 64 * 1024, "{peak} KiB");
+}

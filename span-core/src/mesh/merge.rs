@@ -29,11 +29,13 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Roster {
     own: NodeId,
-    views: BTreeMap<NodeId, BTreeMap<TierId, View>>,
+    /// Of each node, ascending by tier. Most are known to few tiers: a list has room for no more.
+    views: BTreeMap<NodeId, Vec<View>>,
 }
 
 #[derive(Debug, PartialEq)]
 struct View {
+    tier: TierId,
     member: Member,
     /// The tier has taken it back since.
     lapsed: bool,
@@ -60,23 +62,28 @@ impl Roster {
             return false;
         }
         let views = self.views.entry(member.node_id.clone()).or_default();
-        let view = View { member, lapsed: false };
-        views.get(&tier) != Some(&view) && {
-            views.insert(tier, view);
-            true
+        let view = View { tier, member, lapsed: false };
+        match views.binary_search_by_key(&tier, |view| view.tier) {
+            Ok(place) if views[place] == view => return false,
+            Ok(place) => views[place] = view,
+            Err(place) => {
+                views.reserve_exact(1);
+                views.insert(place, view);
+            }
         }
+        true
     }
 
     /// Takes note that the tier no longer lists the node. Whether it did.
     pub fn remove(&mut self, tier: TierId, node: &NodeId) -> bool {
-        let view = self.views.get_mut(node).and_then(|views| views.get_mut(&tier));
+        let view = self.views.get_mut(node).and_then(|views| views.iter_mut().find(|view| view.tier == tier));
         view.is_some_and(|view| !core::mem::replace(&mut view.lapsed, true))
     }
 
     /// Takes note that the tier is no longer asked at all. A tier that merely lost its connection keeps
     /// its members: do not call this for it.
     pub fn lapse_all(&mut self, tier: TierId) {
-        for view in self.views.values_mut().filter_map(|views| views.get_mut(&tier)) {
+        for view in self.views.values_mut().flatten().filter(|view| view.tier == tier) {
             view.lapsed = true;
         }
     }
@@ -88,10 +95,10 @@ impl Roster {
         self.views
             .values()
             .filter_map(|views| {
-                let tiers = views.iter().filter(|(_, view)| !view.lapsed).map(|(tier, _)| *tier).collect();
+                let tiers = views.iter().filter(|view| !view.lapsed).map(|view| view.tier).collect();
                 // Lapsed views go first: whoever still speaks overrides them.
-                let lapsed = views.values().filter(|view| view.lapsed);
-                let current = views.values().filter(|view| !view.lapsed);
+                let lapsed = views.iter().filter(|view| view.lapsed);
+                let current = views.iter().filter(|view| !view.lapsed);
                 let member = merge(lapsed.chain(current).map(|view| &view.member))?;
                 Some(Known { member, tiers })
             })
@@ -99,16 +106,11 @@ impl Roster {
     }
 
     fn drop_stale(&mut self, alive: &mut impl FnMut(&PublicKey) -> bool) {
-        let current: BTreeSet<PublicKey> = self
-            .views
-            .values()
-            .flat_map(BTreeMap::values)
-            .filter(|v| !v.lapsed)
-            .filter_map(View::key)
-            .collect();
+        let current: BTreeSet<PublicKey> =
+            self.views.values().flatten().filter(|v| !v.lapsed).filter_map(View::key).collect();
         self.views.retain(|_, views| {
-            let own: Vec<PublicKey> = views.values().filter(|v| !v.lapsed).filter_map(View::key).collect();
-            views.retain(|_, view| {
+            let own: Vec<PublicKey> = views.iter().filter(|v| !v.lapsed).filter_map(View::key).collect();
+            views.retain(|view| {
                 !view.lapsed
                     || view.key().is_some_and(|key| {
                         // A node that has a new key, or a key that has a new node id, left this behind.
