@@ -31,9 +31,7 @@ const MAX_INITIATIONS: usize = 4;
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
-    pub(super) public_key: PublicKey,
-    pub(super) preshared_key: PresharedKey,
-    pub(super) static_static: StaticStatic,
+    pub(super) noise: Noise,
     /// The suite of our initiations, as configured.
     suite: Suite,
     /// The suite of the last session that the peer has begun and used since then: it knows best.
@@ -43,12 +41,6 @@ pub(super) struct Peer {
     pub(super) raced: bool,
     pub(super) keepalive: Option<NonZeroU16>,
 
-    pub(super) cookie: CookieJar,
-    /// Newest last.
-    pub(super) initiations: Vec<InitiatorState>,
-    pub(super) last_timestamp_sent: Tai64N,
-    pub(super) last_timestamp_received: Tai64N,
-    pub(super) last_initiation_received: Option<Instant>,
     /// When the last initiation or response was sent: initiations keep their distance from it.
     pub(super) last_handshake_sent: Option<Instant>,
     /// Whether a session near its end has already asked for the next one on receiving.
@@ -79,6 +71,19 @@ pub(super) struct Peer {
     pub(super) in_races: bool,
 }
 
+/// What only handshakes need. It stands by itself, so that what packets need shares few cache lines.
+pub(super) struct Noise {
+    pub(super) public_key: PublicKey,
+    pub(super) preshared_key: PresharedKey,
+    pub(super) static_static: StaticStatic,
+    pub(super) cookie: CookieJar,
+    /// Newest last.
+    pub(super) initiations: Vec<InitiatorState>,
+    pub(super) last_timestamp_sent: Tai64N,
+    pub(super) last_timestamp_received: Tai64N,
+    pub(super) last_initiation_received: Option<Instant>,
+}
+
 /// Whether an initiation is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wanted {
@@ -101,19 +106,21 @@ impl Peer {
     pub(super) fn new(id: PeerId, public_key: PublicKey, static_static: StaticStatic) -> Self {
         Peer {
             id,
-            public_key,
-            preshared_key: PresharedKey::default(),
-            static_static,
+            noise: Noise {
+                public_key,
+                preshared_key: PresharedKey::default(),
+                static_static,
+                cookie: CookieJar::new(&public_key),
+                initiations: Vec::new(),
+                last_timestamp_sent: Tai64N::default(),
+                last_timestamp_received: Tai64N::default(),
+                last_initiation_received: None,
+            },
             suite: Suite::default(),
             heard_suite: None,
             path: None,
             raced: false,
             keepalive: None,
-            cookie: CookieJar::new(&public_key),
-            initiations: Vec::new(),
-            last_timestamp_sent: Tai64N::default(),
-            last_timestamp_received: Tai64N::default(),
-            last_initiation_received: None,
             last_handshake_sent: None,
             asked_at_last_minute: false,
             current: None,
@@ -256,7 +263,7 @@ impl Peer {
             release(indices, session.take());
         }
         self.forget_initiations(indices);
-        self.cookie.erase();
+        self.noise.cookie.erase();
         self.timers.clear(Timer::SessionExpiry);
         self.timers.clear(Timer::Erase);
     }
@@ -286,16 +293,16 @@ impl Peer {
 
     /// Notes an initiation that was written. Of too many, the oldest gives way.
     pub(super) fn remember_initiation(&mut self, state: InitiatorState, indices: &mut IndexTable) {
-        if self.initiations.len() >= MAX_INITIATIONS {
-            indices.remove(self.initiations.remove(0).index);
+        if self.noise.initiations.len() >= MAX_INITIATIONS {
+            indices.remove(self.noise.initiations.remove(0).index);
         }
-        self.initiations.push(state);
+        self.noise.initiations.push(state);
     }
 
     /// Forgets the initiation at `place`, whose response has come, and those before it. Later ones stay: if
     /// the peer has seen them too, it is their session that it keeps. The index lives on in the session.
     pub(super) fn complete_initiation(&mut self, place: usize, indices: &mut IndexTable) {
-        for (other, state) in self.initiations.drain(..=place).enumerate() {
+        for (other, state) in self.noise.initiations.drain(..=place).enumerate() {
             if other < place {
                 indices.remove(state.index);
             }
@@ -303,7 +310,7 @@ impl Peer {
     }
 
     fn forget_initiations(&mut self, indices: &mut IndexTable) {
-        for state in core::mem::take(&mut self.initiations) {
+        for state in core::mem::take(&mut self.noise.initiations) {
             indices.remove(state.index);
         }
     }
@@ -564,4 +571,15 @@ fn release(indices: &mut IndexTable, session: Option<Box<Session>>) {
 /// Up to a third of a second, so that two sides do not keep colliding.
 fn jitter(rng: &mut impl Rng) -> Duration {
     Duration::from_nanos(rng.next_u64() % (JITTER_MAX.as_nanos() as u64 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packets_need_of_a_peer_is_six_cache_lines() {
+        let hot = size_of::<Peer>() - size_of::<Noise>();
+        assert!(hot <= 6 * 64, "{hot} of {} bytes", size_of::<Peer>());
+    }
 }

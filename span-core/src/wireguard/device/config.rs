@@ -66,10 +66,10 @@ impl Device {
             self.remove_peer(own);
         }
         for peer in self.peers.iter_mut() {
-            peer.static_static = self
+            peer.noise.static_static = self
                 .identity
                 .as_ref()
-                .and_then(|identity| diffie_hellman(&identity.private, &peer.public_key));
+                .and_then(|identity| diffie_hellman(&identity.private, &peer.noise.public_key));
             peer.retire_sessions(&mut self.indices);
         }
     }
@@ -110,7 +110,7 @@ impl Device {
         if let Some(mut removed) = self.peers.remove(peer) {
             removed.erase(&mut self.indices);
             self.staged_bytes -= removed.unstage_all().1;
-            self.by_key.remove(&removed.public_key);
+            self.by_key.remove(&removed.noise.public_key);
             self.allowed_ips.remove_all(peer);
             self.deadlines.set(peer.index, None);
         }
@@ -132,8 +132,8 @@ impl Device {
         let now = self.clock.at(now);
         let peer = self.peers.get(peer)?;
         Some(PeerStatus {
-            public_key: &peer.public_key,
-            preshared_key: &peer.preshared_key,
+            public_key: &peer.noise.public_key,
+            preshared_key: &peer.noise.preshared_key,
             path: peer.path.as_ref(),
             last_handshake: peer.last_handshake,
             session_age: peer.sealing(now).map(|session| now - session.born),
@@ -148,7 +148,7 @@ impl Device {
     /// Sets the symmetric key that is mixed into handshakes from the next one on; all zeros for none.
     pub fn set_preshared_key(&mut self, peer: PeerId, key: PresharedKey) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.preshared_key = key;
+            peer.noise.preshared_key = key;
         }
     }
 

@@ -145,7 +145,7 @@ impl Device {
         let Some(peer) = self.peers.get_mut(id) else { return Next::Nothing };
         let path = peer.path;
         if !peer.raced && peer.may_initiate(now, &mut self.agenda) {
-            if let Some(path) = path.filter(|_| peer.static_static.is_some()) {
+            if let Some(path) = path.filter(|_| peer.noise.static_static.is_some()) {
                 let Some(slot) = out.reserve(&path, INITIATION_LEN) else { return Next::NoRoom };
                 peer.initiation_sent(now, &mut self.rng, &mut self.agenda);
                 let Some(message) = self.write_initiation(now, id) else {

@@ -66,7 +66,7 @@ impl Device {
     pub(super) fn handle_cookie_reply(&mut self, now: Instant, reply: CookieReply<'_>) -> Inbound {
         let peer = self.indices.peer(reply.receiver()).and_then(|place| self.peers.at_mut(place));
         let Some(peer) = peer else { return self.drop(DropReason::UnknownIndex) };
-        if peer.cookie.accept(now, reply) == Err(Forged) {
+        if peer.noise.cookie.accept(now, reply) == Err(Forged) {
             return self.drop(DropReason::InvalidHandshake);
         }
         self.agenda.counters.cookies_accepted += 1;
@@ -100,19 +100,19 @@ impl Device {
         let place = *self.by_key.get(&received.peer).ok_or(DropReason::UnknownPeer)?;
         let peer = self.peers.at_mut(place).ok_or(DropReason::UnknownPeer)?;
         // A peer of low order has no shared secret: nothing it sends is authentic.
-        let static_static = peer.static_static.as_ref().ok_or(DropReason::InvalidHandshake)?;
+        let static_static = peer.noise.static_static.as_ref().ok_or(DropReason::InvalidHandshake)?;
         let opened = received.open_timestamp(static_static)?;
-        if opened.timestamp <= peer.last_timestamp_received {
+        if opened.timestamp <= peer.noise.last_timestamp_received {
             return Err(DropReason::StaleInitiation);
         }
-        if peer.last_initiation_received.is_some_and(|last| now < last + INITIATION_SPACING) {
+        if peer.noise.last_initiation_received.is_some_and(|last| now < last + INITIATION_SPACING) {
             return Err(DropReason::InitiationFlood);
         }
-        peer.last_timestamp_received = opened.timestamp;
-        peer.last_initiation_received = Some(now);
+        peer.noise.last_timestamp_received = opened.timestamp;
+        peer.noise.last_initiation_received = Some(now);
 
         let index = self.indices.insert(&mut self.rng, place);
-        let answer = opened.respond(&mut self.rng, index, &peer.preshared_key);
+        let answer = opened.respond(&mut self.rng, index, &peer.noise.preshared_key);
         self.rng.move_on();
         let (keys, mut response) = match answer {
             Ok(answer) => answer,
@@ -121,7 +121,7 @@ impl Device {
                 return Err(forged.into());
             }
         };
-        peer.cookie.sign(now, &mut response);
+        peer.noise.cookie.sign(now, &mut response);
         let session = Session::new(Role::Responder, index, &keys, now);
         peer.install_as_responder(session, now, &mut self.indices);
         peer.learn_path(path, Evidence::Initiation, &mut self.agenda);
@@ -143,9 +143,10 @@ impl Device {
         let index = message.receiver();
         let place = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
         let peer = self.peers.at_mut(place).ok_or(DropReason::UnknownIndex)?;
-        let state = peer.initiations.iter().position(|state| state.index == index);
+        let state = peer.noise.initiations.iter().position(|state| state.index == index);
         let state = state.ok_or(DropReason::UnknownIndex)?;
-        let keys = peer.initiations[state].finish(&identity.private, &peer.preshared_key, message)?;
+        let keys =
+            peer.noise.initiations[state].finish(&identity.private, &peer.noise.preshared_key, message)?;
         peer.complete_initiation(state, &mut self.indices);
         let session = Session::new(Role::Initiator, index, &keys, now);
         peer.install_as_initiator(session, now, &mut self.indices);
@@ -166,16 +167,16 @@ impl Device {
         let unix = self.clock.unix(now);
         let identity = self.identity.as_ref()?;
         let peer = self.peers.get_mut(peer)?;
-        let static_static = peer.static_static.as_ref()?;
+        let static_static = peer.noise.static_static.as_ref()?;
         // Two initiations within one grain of the timestamp must not look alike.
-        let timestamp = Tai64N::new(unix).max(peer.last_timestamp_sent.next());
+        let timestamp = Tai64N::new(unix).max(peer.noise.last_timestamp_sent.next());
         let index = self.indices.insert(&mut self.rng, peer.id.index);
         let begun = InitiatorState::begin(
             &mut self.rng,
             peer.suite_to_begin_with(),
             index,
             &identity.public,
-            &peer.public_key,
+            &peer.noise.public_key,
             static_static,
             timestamp,
         );
@@ -184,8 +185,8 @@ impl Device {
             self.indices.remove(index);
             return None;
         };
-        peer.cookie.sign(now, &mut message);
-        peer.last_timestamp_sent = timestamp;
+        peer.noise.cookie.sign(now, &mut message);
+        peer.noise.last_timestamp_sent = timestamp;
         peer.remember_initiation(state, &mut self.indices);
         self.agenda.counters.initiations_sent += 1;
         Some(message)
