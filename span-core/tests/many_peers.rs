@@ -8,6 +8,7 @@ use std::time::Duration;
 use allocation_counter::AllocationInfo;
 use common::{Outbox, drain, key};
 use ipnet::IpNet;
+use span_core::crypto::Suites;
 use span_core::key::{PresharedKey, PublicKey};
 use span_core::mesh::{self, KubeSpan, Local, MachineType, Member, NodeId, Plan, Roster, TierId};
 use span_core::path::Path;
@@ -106,6 +107,7 @@ fn member(number: u32) -> Member {
             address: Some(overlay_address(number)),
             additional_addresses: vec![],
             exclude_advertised_addresses: vec![],
+            suites: Suites::NONE,
         }),
         control_plane: None,
         endpoints: vec![
@@ -141,6 +143,7 @@ fn a_member_that_is_searched_for_costs_less_than_5_kib() {
         networks: vec![],
         excluded: vec![],
         peer_endpoints: None,
+        suites: Suites::NONE,
     };
     let mut tunnel = Tunnel::new(Some(key(200)), START, UnixTime::default(), [7; 32]);
     let mut roster = Roster::new(local.node_id.clone());

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use span_core::key::{PresharedKey, PublicKey};
-use span_core::mesh::{self, Known, Member, Plan, Refusal, Roster, TierId};
+use span_core::mesh::{self, Changes, Known, Member, Plan, Refusal, Roster, TierId};
 use span_core::time::Instant;
 use span_discovery::tier::{Tier, TierEvent};
 use span_nat::monitor::{Interfaces, Monitor};
@@ -69,6 +69,8 @@ pub(super) struct Manager {
     /// When the clock of the handshakes is written down next.
     clock_due: Instant,
     reconcile_at: Instant,
+    /// When the next plan may be made.
+    plan_from: Instant,
     todo: Todo,
 }
 
@@ -141,6 +143,7 @@ impl Manager {
             state: parts.state,
             clock_due: now,
             reconcile_at: now,
+            plan_from: now,
             todo: Todo { look: true, plan: true, observe: false, reconcile: true },
         }
     }
@@ -164,8 +167,11 @@ impl Manager {
         if std::mem::take(&mut self.todo.look) {
             self.look();
         }
-        if std::mem::take(&mut self.todo.plan) {
+        if self.todo.plan && clock::now() >= self.plan_from {
+            self.todo.plan = false;
+            let begun = clock::now();
             self.plan();
+            self.plan_from = rest(begun, clock::now());
         }
         if std::mem::take(&mut self.todo.observe) {
             self.publish_observed();
@@ -299,12 +305,15 @@ impl Manager {
                 self.up.remove(&peer.public_key);
                 self.labels.remove(&peer.public_key);
             }
-            for peer in changes.updated.iter().map(|update| update.after).chain(changes.added) {
+            for peer in changes.updated.iter().map(|update| &update.after).chain(&changes.added) {
                 self.labels.insert(peer.public_key, peer.label.clone());
             }
             let preshared_key = self.me.preshared_key.clone();
+            // The packet thread gets what differs and nothing else: it neither compares nor frees whole plans.
+            let [from, to] = only(&changes);
+            let forbidden = (before.forbidden != after.forbidden).then(|| after.forbidden.clone());
             // Without the packet thread the node is ending anyway.
-            let _ = self.packets.post(move |core| follow(core, &before, &after, &preshared_key));
+            let _ = self.packets.post(move |core| follow(core, &from, &to, forbidden, &preshared_key));
             self.todo.reconcile = true;
         }
         self.saved.keep(self.known.iter().map(|known| &known.member));
@@ -361,12 +370,50 @@ impl Manager {
     }
 }
 
+/// When the next plan may be made after one that took from `begun` to `ended`. A plan looks at every member: in a mesh
+/// so large that it takes long, changes that come one after the other are taken together, so that they cost a
+/// tenth of a core and not a whole one.
+fn rest(begun: Instant, ended: Instant) -> Instant {
+    const SHORT: Duration = Duration::from_millis(5);
+    let took = ended.since(begun);
+    if took < SHORT { ended } else { ended + 9 * took }
+}
+
+/// Two plans of the peers that differ, as they were and as they shall be.
+fn only(changes: &Changes<'_>) -> [Plan; 2] {
+    let updated = changes.updated.iter();
+    let from = changes.removed.iter().copied().chain(updated.clone().map(|update| update.before));
+    let to = changes.added.iter().copied().chain(updated.map(|update| update.after));
+    [from.cloned().collect(), to.cloned().collect()].map(|peers| Plan { peers, ..Plan::default() })
+}
+
 /// Brings the tunnel from one plan to the next; runs on the packet thread.
-fn follow(core: &mut Core, before: &Plan, after: &Plan, preshared_key: &PresharedKey) {
+fn follow(
+    core: &mut Core,
+    from: &Plan,
+    to: &Plan,
+    forbidden: Option<Vec<IpNet>>,
+    preshared_key: &PresharedKey,
+) {
     let now = clock::now();
     // First, so that no candidate slips through.
-    core.tunnel.set_forbidden(now, &after.forbidden);
-    if let Err(error) = core.tunnel.apply(now, &after.changes_since(before), preshared_key) {
+    if let Some(forbidden) = forbidden {
+        core.tunnel.set_forbidden(now, &forbidden);
+    }
+    if let Err(error) = core.tunnel.apply(now, &to.changes_since(from), preshared_key) {
         error!("a member was not added: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_plans_are_followed_by_a_rest() {
+        let begun = Instant::from_secs(100);
+        let after = |millis| rest(begun, begun + Duration::from_millis(millis)).since(begun);
+        assert_eq!(after(4), Duration::from_millis(4));
+        assert_eq!(after(40), Duration::from_millis(400));
     }
 }
