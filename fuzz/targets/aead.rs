@@ -37,6 +37,9 @@ fuzz_target!(|input: &[u8]| {
     let mut slots = plain.clone();
     lanes.seal(&key, first, &mut slots, stride, text_at);
     assert_eq!(slots, expected, "sealed");
+    let mut alone = plain[text_at..].to_vec();
+    let tag = lanes.seal_one(&key, first, &mut alone[..len]);
+    assert_eq!((&alone[..len], &tag[..]), expected[text_at..][..len + TAG].split_at(len), "sealed alone");
 
     // A bit of the text or the tag is turned over in each packet whose own bit is set.
     let forged: Vec<bool> =
@@ -55,6 +58,11 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let counters: Vec<u64> = (first..).take(count).collect();
+    let (alone, tag) = slots[text_at..stride].split_last_chunk::<TAG>().expect("room for a tag");
+    let mut alone = alone.to_vec();
+    assert_eq!(lanes.open_one(&key, first, &mut alone, tag), !forged[0]);
+    assert_eq!(alone, expected[text_at..][..len], "opened alone");
+
     let mut valid = forged.clone();
     lanes.open(&key, &counters, &mut slots, stride, text_at, &mut valid);
     assert!(valid.iter().zip(&forged).all(|(valid, forged)| valid != forged), "{valid:?} of {forged:?}");

@@ -3,11 +3,18 @@
 //! A tunnel seals packets in bursts: a run of equal length, under one key and consecutive counters. Instead of
 //! doing one packet quickly, this crate does sixteen side by side, one packet to a lane of the CPU's widest
 //! registers. No lane waits for another and nothing is shuffled between lanes but at the ends, so that short
-//! packets gain as much as long ones.
+//! packets gain as much as long ones. Where there are fewer packets, several lanes share one.
 //!
-//! That takes AVX-512 with its 52-bit multiplier. [`Lanes::detect`] says whether this CPU has it; where it does not,
-//! and on every other architecture, packets are sealed one after the other by another crate. This one has no
+//! That takes AVX-512 with its 52-bit multiplier. [`Lanes::detect`] says whether this CPU has it. Where it does
+//! not, and on every other architecture, packets are sealed one after the other by another crate: this one has no
 //! slow way of its own.
+//!
+//! `cargo bench -p span-aead` shows what it gains. On a Zen 5 core, nanoseconds for one packet of 1420 bytes:
+//!
+//! | | alone | of 8 | of 16 |
+//! |---|--:|--:|--:|
+//! | `ring` 0.17 | 720 | 720 | 720 |
+//! | the lanes | 370 | 270 | 250 |
 //!
 //! # Layout
 //!
@@ -49,8 +56,12 @@ impl Lanes {
     /// Packets in a full batch.
     pub const WIDTH: usize = 16;
 
-    /// Fewest packets for which the lanes beat `ring` sealing one after the other, at any length.
-    pub const WORTHWHILE: usize = 4;
+    /// Fewest packets for which [`seal`](Self::seal) and [`open`](Self::open) beat `ring` doing one after the
+    /// other, at any length. From [`Self::WORTHWHILE_ALONE`] bytes on they always do.
+    pub const WORTHWHILE: usize = 3;
+
+    /// Bytes of text from which on [`seal_one`](Self::seal_one) and [`open_one`](Self::open_one) beat `ring`.
+    pub const WORTHWHILE_ALONE: usize = 320;
 
     /// Whether this CPU has the lanes. Asks it once; after that it costs a load.
     #[must_use]
@@ -58,7 +69,8 @@ impl Lanes {
         lanes::Proof::detect().map(Self)
     }
 
-    /// Seals the text of every slot in place and writes its tag behind it. Slot `i` has the counter `first + i`.
+    /// Seals the text of every slot in place and writes its tag behind it. The counter of slot `i`
+    /// is `first + i`.
     ///
     /// Any number of slots will do; multiples of [`Self::WIDTH`] are the best use of the lanes.
     ///
@@ -98,6 +110,28 @@ impl Lanes {
         assert_eq!(valid.len(), count, "one verdict for each slot");
         self.0.open(key, counters, slots, stride, text_at, valid);
     }
+
+    /// Seals one text in place and gives its tag.
+    ///
+    /// # Panics
+    ///
+    /// If the text is longer than 256 GiB (RFC 8439, section 2.8).
+    #[must_use = "without its tag the text cannot be opened"]
+    pub fn seal_one(self, key: &[u8; 32], counter: u64, text: &mut [u8]) -> [u8; 16] {
+        check_text(text.len());
+        self.0.seal_one(key, counter, text)
+    }
+
+    /// Opens one text in place, and says whether its tag held. If it did not, the text is zeroed.
+    ///
+    /// # Panics
+    ///
+    /// If the text is longer than 256 GiB (RFC 8439, section 2.8).
+    #[must_use = "a text whose tag does not hold is not plaintext"]
+    pub fn open_one(self, key: &[u8; 32], counter: u64, text: &mut [u8], tag: &[u8; 16]) -> bool {
+        check_text(text.len());
+        self.0.open_one(key, counter, text, tag)
+    }
 }
 
 /// Bytes of a tag.
@@ -116,4 +150,9 @@ fn checked_count(slots: &[u8], stride: usize, text_at: usize) -> usize {
     );
     assert!(slots.len().is_multiple_of(stride), "{} bytes are not slots of {stride} bytes", slots.len());
     slots.len() / stride
+}
+
+fn check_text(len: usize) {
+    // Block 0 of the stream is the one-time key.
+    assert!(len.div_ceil(64) < u32::MAX as usize, "a text of {len} bytes is longer than the keystream");
 }

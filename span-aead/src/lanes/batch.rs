@@ -3,12 +3,10 @@
 //! `PER` packets share the sixteen lanes of ChaCha20: sixteen packets have one lane each; eight have two, for
 //! two successive blocks of their streams, so that half a batch is half the work. Poly1305 has eight lanes, used
 //! twice over for sixteen packets.
-//!
-//! ChaCha20 alone leaves the multipliers idle, and its chains of additions are too long to keep the adders busy.
-//! So what was sealed in one step is hashed during the rounds of the next: a block of each message after each
-//! double round.
 
 use core::arch::x86_64::*;
+
+use zeroize::Zeroize;
 
 use super::chacha::{self, Cipher};
 use super::packet::{self, Ciphertext, Packet};
@@ -24,36 +22,38 @@ pub(super) fn run<const PER: usize, const SEAL: bool>(
     len: usize,
 ) -> [__m512i; 4] {
     let cipher = Cipher::new(key, counters);
-    let blocks = 16 / PER;
-    let steps = (1 + len.div_ceil(64)).div_ceil(blocks);
+    let per_state = 16 / PER;
+    let blocks = 1 + len.div_ceil(64);
 
-    let keystream = cipher.keystream(0);
-    let mut hash = Hash::<PER>::new(&keystream);
-    if PER < 16 {
-        let ciphertext = packet::apply::<PER, SEAL>(keystream, packets, 0);
-        hash.absorb(&ciphertext, 4, len.div_ceil(16).min(4));
-    }
-    if steps > 2 {
+    let mut keystream = cipher.keystream(0);
+    let mut hash = Hash::<PER>::new(&keystream[0]);
+    if blocks > 4 * per_state {
         hash.prepare_four();
     }
-    let mut ciphertext = None;
-    for step in 1..steps {
-        let block = step * blocks;
-        let keystream = match &ciphertext {
-            Some(before) => hash.absorb_during(before, &cipher, block as u32),
-            None => cipher.keystream(block as u32),
-        };
-        ciphertext = Some(packet::apply::<PER, SEAL>(keystream, packets, block));
+    let mut block = 0;
+    loop {
+        for state in &keystream {
+            if PER < 16 || block > 0 {
+                let pieces = packet::apply::<PER, SEAL>(state, packets, block);
+                hash.absorb(&Ciphertext::new(pieces), block, len);
+            }
+            block += per_state;
+        }
+        if block >= blocks {
+            keystream.zeroize();
+            return hash.finish(len);
+        }
+        keystream = cipher.keystream(block as u32);
     }
-    if let Some(last) = &ciphertext {
-        let before = (steps - 1) * blocks - 1;
-        hash.absorb(last, 0, len.div_ceil(16) - 4 * before);
-    }
-    hash.finish(len)
 }
 
-/// The hashes of the packets of a batch, of the first eight and of the others.
-struct Hash<const PER: usize>([Poly1305; 2]);
+/// The hashes of the packets of a batch.
+struct Hash<const PER: usize> {
+    /// Of the first eight, and of the others.
+    of: [Poly1305; 2],
+    /// Whether four blocks at a time can be hashed.
+    four: bool,
+}
 
 impl<const PER: usize> Hash<PER> {
     /// Under the keys that each packet's keystream begins with.
@@ -66,46 +66,39 @@ impl<const PER: usize> Hash<PER> {
             lower[i] = joined(_mm512_castsi512_si256(low), _mm512_castsi512_si256(high));
             upper[i] = joined(_mm512_extracti64x4_epi64::<1>(low), _mm512_extracti64x4_epi64::<1>(high));
         }
-        Self([Poly1305::new(lower), Poly1305::new(upper)])
+        Self { of: [Poly1305::new(lower), Poly1305::new(upper)], four: false }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
     fn prepare_four(&mut self) {
-        for hash in &mut self.0[..PER / 8] {
+        for hash in &mut self.of[..PER / 8] {
             hash.prepare_four();
         }
+        self.four = true;
     }
 
-    /// Hashes `count` blocks of each packet, from the one numbered `from` on.
+    /// Hashes the ciphertext of one state, which begins with block `block` of the stream.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
-    fn absorb(&mut self, ciphertext: &Ciphertext, from: usize, count: usize) {
-        for index in from..from + count {
-            for (i, hash) in self.0[..PER / 8].iter_mut().enumerate() {
-                let (low, high) = ciphertext.block(i + index / 4, index % 4);
-                hash.absorb(low, high);
-            }
-        }
-    }
-
-    /// Hashes four blocks of each half of the ciphertext, and makes the keystream from block `block` on.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
-    fn absorb_during(&mut self, ciphertext: &Ciphertext, cipher: &Cipher, block: u32) -> chacha::State {
-        let mut state = cipher.start(block);
+    fn absorb(&mut self, ciphertext: &Ciphertext, block: usize, len: usize) {
         for half in 0..2 {
-            let hash = &mut self.0[half * PER / 16];
-            let mut product = Product::zero();
-            for index in 0..4 {
-                chacha::double_round(&mut state);
-                let (low, high) = ciphertext.block(half, index);
-                hash.accumulate(&mut product, index, low, high);
+            let hash = &mut self.of[half * PER / 16];
+            let Some(from) = (64 * (block + half * 8 / PER)).checked_sub(64) else { continue };
+            if self.four && from + 64 <= len {
+                let mut product = Product::zero();
+                for index in 0..4 {
+                    let (low, high) = ciphertext.block(half, index);
+                    hash.accumulate(&mut product, index, low, high);
+                }
+                hash.carry(&product);
+            } else {
+                for index in 0..len.saturating_sub(from).div_ceil(16).min(4) {
+                    let (low, high) = ciphertext.block(half, index);
+                    hash.absorb(low, high);
+                }
             }
-            chacha::double_round(&mut state);
-            hash.carry(&product);
         }
-        cipher.finish(state, block)
     }
 
     /// Hashes the lengths, none of associated data and `len` of text, and gives the tags.
@@ -113,7 +106,7 @@ impl<const PER: usize> Hash<PER> {
     #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
     fn finish(mut self, len: usize) -> [__m512i; 4] {
         let mut tags = [_mm512_setzero_si512(); 4];
-        for (hash, tags) in self.0[..PER / 8].iter_mut().zip(tags.as_chunks_mut().0) {
+        for (hash, tags) in self.of[..PER / 8].iter_mut().zip(tags.as_chunks_mut().0) {
             hash.absorb(_mm512_setzero_si512(), _mm512_set1_epi64(len as i64));
             *tags = hash.finish();
         }

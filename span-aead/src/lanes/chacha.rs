@@ -9,6 +9,25 @@ use super::memory;
 /// "expand 32-byte k".
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
+/// One round of two states. All its quarter rounds go in step: alone each would wait for its own last instruction.
+macro_rules! round {
+    ($one:ident, $other:ident, $([$a:literal, $b:literal, $c:literal, $d:literal]),*) => {
+        round!(step 16: $($one $a += $b => $d,)*);
+        round!(step 16: $($other $a += $b => $d,)*);
+        round!(step 12: $($one $c += $d => $b,)*);
+        round!(step 12: $($other $c += $d => $b,)*);
+        round!(step 8: $($one $a += $b => $d,)*);
+        round!(step 8: $($other $a += $b => $d,)*);
+        round!(step 7: $($one $c += $d => $b,)*);
+        round!(step 7: $($other $c += $d => $b,)*);
+    };
+    (step $by:literal: $($state:ident $sum:literal += $of:literal => $mixed:literal,)*) => {
+        $($state[$sum] = _mm512_add_epi32($state[$sum], $state[$of]);)*
+        $($state[$mixed] = _mm512_xor_si512($state[$mixed], $state[$sum]);)*
+        $($state[$mixed] = _mm512_rol_epi32::<$by>($state[$mixed]);)*
+    };
+}
+
 /// The state of sixteen blocks, word by word.
 pub(super) type State = [__m512i; 16];
 
@@ -17,6 +36,8 @@ pub(super) struct Cipher {
     key: [u32; 8],
     /// The number of the block in its stream.
     block: __m512i,
+    /// From a block of one state to the same lane's in the next.
+    stride: u32,
     pub(super) nonce: [__m512i; 3],
 }
 
@@ -37,13 +58,30 @@ impl Cipher {
             high[lane] = (counter >> 32) as u32;
         }
         let nonce = [_mm512_setzero_si512(), memory::from_words(&low), memory::from_words(&high)];
-        Self { key: words, block: memory::from_words(&block), nonce }
+        Self { key: words, block: memory::from_words(&block), stride: (16 / PER) as u32, nonce }
+    }
+
+    /// Two registers full of keystream from block `block` on: the second goes on where the first ends.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn keystream(&self, block: u32) -> [State; 2] {
+        let start = [self.start(block), self.start(block + self.stride)];
+        let [mut a, mut b] = start;
+        for _ in 0..10 {
+            round!(a, b, [0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]);
+            round!(a, b, [0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]);
+        }
+        for i in 0..16 {
+            a[i] = _mm512_add_epi32(a[i], start[0][i]);
+            b[i] = _mm512_add_epi32(b[i], start[1][i]);
+        }
+        [a, b]
     }
 
     /// The state before the first round, `block` blocks on from the start.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn start(&self, block: u32) -> State {
+    fn start(&self, block: u32) -> State {
         let mut state = [_mm512_setzero_si512(); 16];
         for i in 0..4 {
             state[i] = _mm512_set1_epi32(CONSTANTS[i].cast_signed());
@@ -55,59 +93,10 @@ impl Cipher {
         [state[13], state[14], state[15]] = self.nonce;
         state
     }
-
-    /// The keystream: the rounded state plus the state before the first round.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn finish(&self, mut state: State, block: u32) -> State {
-        let start = self.start(block);
-        for i in 0..16 {
-            state[i] = _mm512_add_epi32(state[i], start[i]);
-        }
-        state
-    }
-
-    /// The keystream, with nothing else done meanwhile.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn keystream(&self, block: u32) -> State {
-        let mut state = self.start(block);
-        for _ in 0..10 {
-            double_round(&mut state);
-        }
-        self.finish(state, block)
-    }
 }
 
 impl Drop for Cipher {
     fn drop(&mut self) {
         self.key.zeroize();
     }
-}
-
-/// A round over the columns, a round over the diagonals.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn double_round(state: &mut State) {
-    quarter_round::<0, 4, 8, 12>(state);
-    quarter_round::<1, 5, 9, 13>(state);
-    quarter_round::<2, 6, 10, 14>(state);
-    quarter_round::<3, 7, 11, 15>(state);
-    quarter_round::<0, 5, 10, 15>(state);
-    quarter_round::<1, 6, 11, 12>(state);
-    quarter_round::<2, 7, 8, 13>(state);
-    quarter_round::<3, 4, 9, 14>(state);
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn quarter_round<const A: usize, const B: usize, const C: usize, const D: usize>(state: &mut State) {
-    state[A] = _mm512_add_epi32(state[A], state[B]);
-    state[D] = _mm512_rol_epi32::<16>(_mm512_xor_si512(state[D], state[A]));
-    state[C] = _mm512_add_epi32(state[C], state[D]);
-    state[B] = _mm512_rol_epi32::<12>(_mm512_xor_si512(state[B], state[C]));
-    state[A] = _mm512_add_epi32(state[A], state[B]);
-    state[D] = _mm512_rol_epi32::<8>(_mm512_xor_si512(state[D], state[A]));
-    state[C] = _mm512_add_epi32(state[C], state[D]);
-    state[B] = _mm512_rol_epi32::<7>(_mm512_xor_si512(state[B], state[C]));
 }

@@ -14,6 +14,10 @@ pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn load_part(bytes: &[u8]) -> __m512i {
+    // An empty slice may point to nowhere: the CPU would find that out the slow way, and load nothing.
+    if bytes.is_empty() {
+        return _mm512_setzero_si512();
+    }
     // SAFETY: only bytes the mask selects are read, and it selects none past the end of the slice.
     unsafe { _mm512_maskz_loadu_epi8(first(bytes.len()), bytes.as_ptr().cast()) }
 }

@@ -23,6 +23,15 @@ impl<'a> Packet<'a> {
 pub(super) struct Ciphertext([[__m512i; 8]; 2]);
 
 impl Ciphertext {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [__m512i; 16]) -> Self {
+        Self([
+            transpose::double_words([a, b, c, d, e, f, g, h]),
+            transpose::double_words([i, j, k, l, m, n, o, p]),
+        ])
+    }
+
     /// The low and high 64 bits of a block of 16 bytes, of eight pieces.
     #[inline]
     pub(super) fn block(&self, half: usize, index: usize) -> (__m512i, __m512i) {
@@ -30,39 +39,57 @@ impl Ciphertext {
     }
 }
 
-/// Adds keystream to the packets. Lane `i` belongs to packet `i % PER` and has block number `block + i / PER` of
-/// its stream, of which block 1 meets the first 64 bytes of the text.
+/// Adds keystream to the packets, and gives what is sealed of each lane's 64 bytes, with zeros behind the end.
+///
+/// Lane `i` belongs to packet `i % PER` and has block number `block + i / PER` of its stream, of which block 1
+/// meets the first 64 bytes of the text.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn apply<const PER: usize, const SEAL: bool>(
-    mut keystream: chacha::State,
+    keystream: &chacha::State,
     packets: &mut [Option<Packet<'_>>; PER],
     block: usize,
-) -> Ciphertext {
-    transpose::words(&mut keystream);
-    let mut pieces = keystream;
-    for lane in 0..16 {
-        pieces[lane] = _mm512_setzero_si512();
-        let Some(from) = (64 * (block + lane / PER)).checked_sub(64) else { continue };
-        if let Some(packet) = &mut packets[lane % PER] {
-            let rest = packet.text.get_mut(from..).unwrap_or_default();
-            let (before, after);
-            if let Some(whole) = rest.first_chunk_mut() {
-                before = memory::load(whole);
-                after = _mm512_xor_si512(before, keystream[lane]);
+) -> [__m512i; 16] {
+    let halfway = transpose::words(keystream);
+    let mut pieces = [_mm512_setzero_si512(); 16];
+    for i in 0..4 {
+        let rows = transpose::quarters([halfway[i], halfway[4 + i], halfway[8 + i], halfway[12 + i]]);
+        for (j, row) in rows.into_iter().enumerate() {
+            let lane = i + 4 * j;
+            // Block 0 is not for the text: its place before the beginning is past any end.
+            let from = (64 * (block + lane / PER)).wrapping_sub(64);
+            let rest = rest(&mut packets[lane % PER], from);
+            pieces[lane] = if let Some(whole) = rest.first_chunk_mut() {
+                let before = memory::load(whole);
+                let after = _mm512_xor_si512(before, row);
                 memory::store(whole, after);
+                if SEAL { after } else { before }
+            } else if !rest.is_empty() {
+                apply_part::<SEAL>(&row, rest)
             } else {
-                let there = memory::first(rest.len());
-                before = memory::load_part(rest);
-                after = _mm512_maskz_mov_epi8(there, _mm512_xor_si512(before, keystream[lane]));
-                memory::store_part(rest, after);
-            }
-            pieces[lane] = if SEAL { after } else { before };
+                _mm512_setzero_si512()
+            };
         }
     }
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = pieces;
-    Ciphertext([
-        transpose::double_words([a, b, c, d, e, f, g, h]),
-        transpose::double_words([i, j, k, l, m, n, o, p]),
-    ])
+    pieces
+}
+
+/// The text from some byte on; nothing of nothing.
+#[inline]
+fn rest<'a>(packet: &'a mut Option<Packet<'_>>, from: usize) -> &'a mut [u8] {
+    match packet {
+        Some(packet) => packet.text.get_mut(from..).unwrap_or_default(),
+        None => &mut [],
+    }
+}
+
+/// Adds keystream to less than 64 bytes, and gives the sealed ones with zeros behind them.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn apply_part<const SEAL: bool>(keystream: &__m512i, rest: &mut [u8]) -> __m512i {
+    let before = memory::load_part(rest);
+    let after = _mm512_maskz_mov_epi8(memory::first(rest.len()), _mm512_xor_si512(before, *keystream));
+    memory::store_part(rest, after);
+    if SEAL { after } else { before }
 }

@@ -14,7 +14,7 @@ const TOP_LIMB: i64 = (1 << 42) - 1;
 const BLOCK_BIT: i64 = 1 << 40;
 
 /// Limbs of eight numbers.
-type Number = [__m512i; 3];
+pub(super) type Number = [__m512i; 3];
 
 /// The hash of eight messages.
 pub(super) struct Poly1305 {
@@ -26,8 +26,8 @@ pub(super) struct Poly1305 {
 
 /// A number to multiply by.
 #[derive(Clone, Copy)]
-struct Factor {
-    limbs: Number,
+pub(super) struct Factor {
+    pub(super) limbs: Number,
     /// Twenty times the upper two limbs: what passes 2¹³² comes back four times five fold.
     wrapped: [__m512i; 2],
 }
@@ -43,9 +43,7 @@ impl Poly1305 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512vbmi2")]
     pub(super) fn new(key: [__m512i; 4]) -> Self {
-        let low = _mm512_and_si512(key[0], _mm512_set1_epi64(0x0fff_fffc_0fff_ffff));
-        let high = _mm512_and_si512(key[1], _mm512_set1_epi64(0x0fff_fffc_0fff_fffc));
-        let r = Factor::new(limbs(low, high));
+        let r = Factor::new(clamped(key[0], key[1]));
         Self { sum: [_mm512_setzero_si512(); 3], powers: [r; 4], pad: [key[2], key[3]] }
     }
 
@@ -92,42 +90,29 @@ impl Poly1305 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn finish(&self) -> [__m512i; 2] {
-        // What is above 130 bits comes round once: it leaves the limbs all but empty, so there is no second time.
-        let mut sum = cut(carried_round(self.sum));
-        // Less 2¹³⁰ - 5 where it is not below. If five more reach 2¹³⁰, they are added and 2¹³⁰ is cut off.
-        let [a, b, c] = sum;
-        let reached = overflow([_mm512_add_epi64(a, _mm512_set1_epi64(5)), b, c]);
-        sum[0] = _mm512_add_epi64(a, times_five(reached));
-        let [a, b, c] = cut(sum);
-
-        let low = _mm512_or_si512(a, _mm512_slli_epi64::<44>(b));
-        let high = _mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c));
-        let low = _mm512_add_epi64(low, self.pad[0]);
-        let carry = _mm512_cmplt_epu64_mask(low, self.pad[0]);
-        let high = _mm512_add_epi64(high, self.pad[1]);
-        let high = _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1));
-        [
-            _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high),
-            _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), high),
-        ]
+        tags(self.sum, self.pad)
     }
 }
 
 impl Drop for Poly1305 {
     fn drop(&mut self) {
         self.sum.zeroize();
+        self.powers.zeroize();
         self.pad.zeroize();
-        for power in &mut self.powers {
-            power.limbs.zeroize();
-            power.wrapped.zeroize();
-        }
+    }
+}
+
+impl Zeroize for Factor {
+    fn zeroize(&mut self) {
+        self.limbs.zeroize();
+        self.wrapped.zeroize();
     }
 }
 
 impl Factor {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn new(limbs: Number) -> Self {
+    pub(super) fn new(limbs: Number) -> Self {
         Self { limbs, wrapped: [times_twenty(limbs[1]), times_twenty(limbs[2])] }
     }
 }
@@ -143,7 +128,7 @@ impl Product {
     /// products than anybody adds.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn add(&mut self, number: Number, factor: &Factor) {
+    pub(super) fn add(&mut self, number: Number, factor: &Factor) {
         let [r0, r1, r2] = factor.limbs;
         let [s1, s2] = factor.wrapped;
         let by_limb = [[r0, r1, r2], [s2, r0, r1], [s1, s2, r0]];
@@ -158,7 +143,7 @@ impl Product {
     /// The number, its limbs as long as they should be but for the middle one, which may be a little longer.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn carried(&self) -> Number {
+    pub(super) fn carried(&self) -> Number {
         let limb = _mm512_set1_epi64(LIMB);
         let [a, b, c] = self.low;
         let carry = _mm512_add_epi64(_mm512_srli_epi64::<44>(a), _mm512_slli_epi64::<8>(self.high[0]));
@@ -172,10 +157,42 @@ impl Product {
     }
 }
 
+/// The tags: sums modulo 2¹³⁰ - 5, plus the pads, modulo 2¹²⁸. As two registers of four. The limbs of a sum may be
+/// some bits longer than they should be.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn tags(sum: Number, pad: [__m512i; 2]) -> [__m512i; 2] {
+    // Below twice 2¹³⁰ - 5, which is then taken off where five more reach 2¹³⁰: they are added and 2¹³⁰ is cut off.
+    let [a, b, c] = carried_round(sum);
+    let reached = overflow([_mm512_add_epi64(a, _mm512_set1_epi64(5)), b, c]);
+    let [a, b, c] = cut([_mm512_add_epi64(a, times_five(reached)), b, c]);
+
+    let low = _mm512_or_si512(a, _mm512_slli_epi64::<44>(b));
+    let high = _mm512_or_si512(_mm512_srli_epi64::<20>(b), _mm512_slli_epi64::<24>(c));
+    let low = _mm512_add_epi64(low, pad[0]);
+    let carry = _mm512_cmplt_epu64_mask(low, pad[0]);
+    let high = _mm512_add_epi64(high, pad[1]);
+    let high = _mm512_mask_add_epi64(high, carry, high, _mm512_set1_epi64(1));
+    [
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), high),
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), high),
+    ]
+}
+
+/// The number r of a one-time key, without the bits that RFC 8439 takes from it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vbmi2")]
+pub(super) fn clamped(low: __m512i, high: __m512i) -> Number {
+    limbs(
+        _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff)),
+        _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc)),
+    )
+}
+
 /// A full block of the message, with the bit behind its end.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vbmi2")]
-fn block(low: __m512i, high: __m512i) -> Number {
+pub(super) fn block(low: __m512i, high: __m512i) -> Number {
     let [a, b, c] = limbs(low, high);
     [a, b, _mm512_or_si512(c, _mm512_set1_epi64(BLOCK_BIT))]
 }
@@ -183,7 +200,7 @@ fn block(low: __m512i, high: __m512i) -> Number {
 /// 128 bits as limbs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vbmi2")]
-fn limbs(low: __m512i, high: __m512i) -> Number {
+pub(super) fn limbs(low: __m512i, high: __m512i) -> Number {
     let limb = _mm512_set1_epi64(LIMB);
     [
         _mm512_and_si512(low, limb),
@@ -194,7 +211,7 @@ fn limbs(low: __m512i, high: __m512i) -> Number {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn added(a: Number, b: Number) -> Number {
+pub(super) fn added(a: Number, b: Number) -> Number {
     [_mm512_add_epi64(a[0], b[0]), _mm512_add_epi64(a[1], b[1]), _mm512_add_epi64(a[2], b[2])]
 }
 

