@@ -26,8 +26,8 @@ pub struct Affiliate {
     /// Present on control plane nodes.
     #[prost(message, optional, tag = "8")]
     pub control_plane: ::core::option::Option<ControlPlane>,
-    /// What only Span knows of; Talos skips it. Absent while there is nothing to say. The number is far from
-    /// those that Talos gives out one by one, and the largest that is still written in two bytes is 2047.
+    /// What only Span knows of; Talos skips it. Absent where there is nothing to say. The number is far from
+    /// those that Talos gives out one by one, and below 2048, up to where a field's number takes two bytes.
     #[prost(message, optional, tag = "2000")]
     pub span: ::core::option::Option<Span>,
 }
