@@ -84,7 +84,7 @@ impl Device {
         let mut answer = Inbound::Dropped(DropReason::Malformed);
         let stride = datagram.len();
         let now = self.clock.observe(now);
-        self.handle_next(now, path, datagram, stride, 0, &mut |inbound| answer = inbound);
+        self.handle_next::<1>(now, path, datagram, stride, 0, &mut |inbound| answer = inbound);
         answer
     }
 
@@ -107,15 +107,22 @@ impl Device {
         let stride = stride.max(1);
         let mut at = 0;
         while at < burst.len() {
-            let len = stride.min(burst.len() - at);
-            at += len * self.handle_next(now, path, &mut burst[at..], len, at, each);
+            let rest = &mut burst[at..];
+            let len = stride.min(rest.len());
+            at += len
+                * if rest.len() > len {
+                    self.handle_next::<MAX_RUN>(now, path, rest, len, at, each)
+                } else {
+                    self.handle_next::<1>(now, path, rest, len, at, each)
+                };
         }
     }
 
     /// Takes the datagram of `stride` bytes at the front of `burst`, and those behind it that can be
-    /// decrypted with it. Returns how many it took. `offset` is where `burst` stands in the caller's buffer.
+    /// decrypted with it, `RUN` at most. Returns how many it took. `offset` is where `burst` stands in the
+    /// caller's buffer.
     #[inline]
-    fn handle_next(
+    fn handle_next<const RUN: usize>(
         &mut self,
         now: Instant,
         path: &Path,
@@ -126,7 +133,7 @@ impl Device {
     ) -> usize {
         let inbound = match Message::parse(&burst[..stride]) {
             Some(Message::Data(header)) => {
-                return self.handle_data(now, path, header, burst, stride, offset, each);
+                return self.handle_data::<RUN>(now, path, header, burst, stride, offset, each);
             }
             Some(Message::Initiation(message)) => {
                 let queued = HandshakeMessage::Initiation(*message.0);
@@ -150,7 +157,7 @@ impl Device {
     /// Decrypts the data message at the front of `burst` and those of the same session behind it.
     #[inline]
     #[allow(clippy::too_many_arguments)] // the packet and where it stands
-    fn handle_data(
+    fn handle_data<const RUN: usize>(
         &mut self,
         now: Instant,
         path: &Path,
@@ -179,10 +186,10 @@ impl Device {
         if !session.replay.is_fresh(first.counter) {
             return refuse(DropReason::Replayed);
         }
-        let mut counters = [first.counter; MAX_RUN];
+        let mut counters = [first.counter; RUN];
         let mut count = 1;
         // What does not belong to the run begins the next.
-        for message in burst.chunks_exact(stride).take(MAX_RUN).skip(1) {
+        for message in burst.chunks_exact(stride).take(RUN).skip(1) {
             match Message::parse(message) {
                 Some(Message::Data(header))
                     if header.receiver == first.receiver && session.replay.is_fresh(header.counter) =>
@@ -194,11 +201,11 @@ impl Device {
             }
         }
         let run = &mut burst[..count * stride];
-        let mut accepted = [false; MAX_RUN];
+        let mut accepted = [false; RUN];
         session.opener.open_burst(&counters[..count], run, stride, &mut accepted[..count]);
         let mut authentic = 0;
         // Why each one that is not accepted is not.
-        let mut repeated = [false; MAX_RUN];
+        let mut repeated = [false; RUN];
         for i in 0..count {
             if accepted[i] {
                 authentic += 1;
