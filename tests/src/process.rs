@@ -129,7 +129,9 @@ impl Process {
         (self.processor_time() - start.1).as_secs_f64() / start.0.elapsed().as_secs_f64()
     }
 
-    fn processor_time(&self) -> Duration {
+    /// The processor time it has used so far, all its threads together.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();

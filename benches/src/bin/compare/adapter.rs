@@ -1,0 +1,153 @@
+//! The programs that can be measured, and where they are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use span_tests::programs;
+
+/// How one implementation is started. Adding one is adding a line to [`all`].
+#[derive(Clone, Debug)]
+pub(crate) struct Adapter {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What carries the packets.
+    pub(crate) kind: Kind,
+    /// In a few words, how it differs from others.
+    pub(crate) note: &'static str,
+}
+
+/// What carries the packets.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Nothing: the cable itself.
+    Cable,
+    /// The kernel's own WireGuard.
+    Kernel,
+    /// A program that makes the interface `{if}` and serves WireGuard's configuration socket.
+    Program {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Its environment.
+        environment: &'static [(&'static str, &'static str)],
+    },
+}
+
+/// Every implementation known here.
+pub(crate) fn all() -> Vec<Adapter> {
+    let program = |name: &str, command: &str, environment, note| Adapter {
+        name: name.to_owned(),
+        kind: Kind::Program { command: words(command), environment },
+        note,
+    };
+    const QUIET: &[(&str, &str)] = &[("LOG_LEVEL", "error")];
+    const BORINGTUN: &str = "boringtun-cli --foreground --disable-drop-privileges";
+    vec![
+        program("span", "span wg {if}", &[], ""),
+        program("span-aes", "span wg --cipher aes-256-gcm {if}", &[], "AES-256-GCM between Spans"),
+        program("span-ring", "span wg {if}", &[("SPAN_AEAD", "ring")], "packets sealed one by one, by ring"),
+        program(
+            "wireguard-go",
+            "wireguard-go --foreground {if}",
+            QUIET,
+            "by WireGuard's authors, with offloads",
+        ),
+        program("boringtun", &format!("{BORINGTUN} {{if}}"), &[], "as it comes, with four threads"),
+        program("boringtun-t1", &format!("{BORINGTUN} --threads 1 {{if}}"), &[], "with one thread"),
+        program(
+            "gotatun",
+            "gotatun -f -v error --disable-drop-privileges {if}",
+            &[],
+            "Mullvad's; gotatun-cli",
+        ),
+        Adapter { name: "kernel".to_owned(), kind: Kind::Kernel, note: "its CPU is nobody's: not counted" },
+        Adapter { name: "none".to_owned(), kind: Kind::Cable, note: "no tunnel: the upper bound" },
+    ]
+}
+
+/// Those measured if nobody says otherwise.
+pub(crate) const USUAL: [&str; 4] = ["span", "wireguard-go", "boringtun-t1", "gotatun"];
+
+impl Adapter {
+    /// Reads `NAME=COMMAND`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (name, command) = text.split_once('=').ok_or("--add wants NAME=COMMAND")?;
+        if !command.contains("{if}") {
+            return Err(format!(
+                "--add {name}: {{if}} must stand in the command where the interface's name belongs"
+            ));
+        }
+        let kind = Kind::Program { command: words(command), environment: &[] };
+        Ok(Self { name: name.to_owned(), kind, note: "" })
+    }
+
+    /// Finds what it needs, and gives its program's path.
+    pub(crate) fn find(&self) -> Result<Option<PathBuf>, String> {
+        match &self.kind {
+            Kind::Cable | Kind::Kernel => Ok(None),
+            Kind::Program { command, .. } if command[0] == "span" => span().map(Some),
+            Kind::Program { command, .. } => match installed(&command[0]) {
+                Some(path) => Ok(Some(path)),
+                None => Err(format!(
+                    "{} is neither in target/interop/bin (tests/peers.sh) nor on PATH",
+                    command[0]
+                )),
+            },
+        }
+    }
+
+    /// The command with the interface's name in its place, the program left out.
+    pub(crate) fn arguments(&self, interface: &str) -> Vec<String> {
+        match &self.kind {
+            Kind::Cable | Kind::Kernel => Vec::new(),
+            Kind::Program { command, .. } => {
+                command[1..].iter().map(|word| word.replace("{if}", interface)).collect()
+            }
+        }
+    }
+}
+
+/// What a program calls itself.
+pub(crate) fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or("").to_owned()
+}
+
+/// `$SPAN_BIN`, or the one built from this tree as it is released.
+fn span() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("SPAN_BIN") {
+        return Ok(path.into());
+    }
+    let path = programs::target().join("release/span");
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing: cargo build --release -p span-node --bin span", path.display()))
+    }
+}
+
+/// A current wireguard-go of `tests/peers.sh` comes before an older one of the distribution.
+fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories =
+        std::iter::once(programs::target().join("interop/bin")).chain(std::env::split_paths(&path));
+    directories.map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_stands_where_the_command_wants_it() {
+        let adapter = Adapter::parse("mine=/opt/mine -x {if} --fast").unwrap();
+        assert_eq!(adapter.name, "mine");
+        assert_eq!(adapter.arguments("wg0"), ["-x", "wg0", "--fast"]);
+        assert!(Adapter::parse("mine=/opt/mine wg0").is_err());
+        assert!(Adapter::parse("mine").is_err());
+    }
+}
