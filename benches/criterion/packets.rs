@@ -163,10 +163,11 @@ fn open_burst(criterion: &mut Criterion) {
                         slots
                     },
                     |slots| {
-                        for datagram in slots.chunks_exact_mut(stride) {
-                            let inbound = pair.bob.device.handle_datagram(pair.now, &pair.bob.path, datagram);
-                            assert!(matches!(inbound, Inbound::Packet { .. }));
-                        }
+                        let mut packets = 0;
+                        let each =
+                            &mut |inbound| packets += usize::from(matches!(inbound, Inbound::Packet { .. }));
+                        pair.bob.device.handle_burst(pair.now, &pair.bob.path, slots, stride, each);
+                        assert_eq!(packets, count);
                     },
                     BatchSize::PerIteration,
                 );

@@ -50,6 +50,7 @@ pub(crate) const ALL: &[Case] = &[
     Case { name: "open, in order", calls: OPENED, prepare: || open(|at| at) },
     // Neighbours change places.
     Case { name: "open, out of order", calls: OPENED, prepare: || open(|at| at ^ 1) },
+    Case { name: "open, 45 packets", calls: 10, prepare: open_burst },
     Case { name: "refuse, replayed", calls: 100, prepare: refuse_replayed },
     Case { name: "refuse, unknown index", calls: 100, prepare: refuse_unknown },
     Case { name: "route, outbound, sent", calls: 1000, prepare: send },
@@ -127,6 +128,21 @@ fn open(place: fn(usize) -> usize) -> Work {
         let datagram = &mut datagrams[place(next())];
         let inbound = pair.bob.device.handle_datagram(pair.now, &pair.bob.path, datagram);
         assert!(matches!(inbound, Inbound::Packet { .. }));
+    })
+}
+
+fn open_burst() -> Work {
+    let mut pair = Pair::connected();
+    let sealer = pair.alice.sealer(pair.now);
+    let packet = packets::ipv4(MTU);
+    let mut bursts: Vec<Vec<u8>> =
+        (0..11).map(|_| (0..BURST).flat_map(|_| sealed(&sealer, &packet)).collect()).collect();
+    let mut next = around(bursts.len());
+    Box::new(move || {
+        let mut opened = 0;
+        let each = &mut |inbound| opened += usize::from(matches!(inbound, Inbound::Packet { .. }));
+        pair.bob.device.handle_burst(pair.now, &pair.bob.path, &mut bursts[next()], STRIDE, each);
+        assert_eq!(opened, BURST);
     })
 }
 
