@@ -22,7 +22,7 @@ pub use batch::{FlushOutcome, Received, RecvBatch, SendBatch};
 /// Something that carries datagrams over paths it understands.
 pub trait Transport: Send {
     /// Appends what is waiting to `batch`, as far as it has room, and returns the number of entries
-    /// added. `Ok(0)` means nothing waits: with edge-triggered readiness, call until then.
+    /// added. If it has room left then, nothing waits any more: with edge-triggered readiness, call until then.
     ///
     /// # Errors
     /// Only what makes the transport as a whole unusable.

@@ -43,11 +43,12 @@ impl Inbound {
     pub(super) fn pump(&mut self, now: Instant, sides: &mut Sides<'_>) -> io::Result<Turn> {
         self.batch.clear();
         let received = sides.transport.recv(&mut self.batch)?;
-        if received < SLOTS {
+        let turn = if self.batch.spare_len() == 0 { Turn::More } else { Turn::Over };
+        if turn == Turn::Over {
             self.socket.empty(now);
         }
         if received == 0 {
-            return Ok(Turn::Over);
+            return Ok(turn);
         }
         let mut tells = self.socket.tells(now);
         let (arena, entries) = self.batch.split_mut();
@@ -76,7 +77,7 @@ impl Inbound {
             }
         }
         self.coalescer.flush(arena, &mut |header, parts| sides.tun.send(header, parts))?;
-        Ok(Turn::More)
+        Ok(turn)
     }
 }
 

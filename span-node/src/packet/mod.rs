@@ -110,6 +110,8 @@ pub(crate) struct PacketLoop {
     /// Readiness comes once and holds until a call says that it would block.
     tun_ready: bool,
     transport_ready: bool,
+    /// The transport is polled for room to send as well.
+    awaits_room: bool,
 }
 
 impl PacketLoop {
@@ -134,6 +136,7 @@ impl PacketLoop {
             outbound: Outbound::new(clock::now()),
             tun_ready: true,
             transport_ready: true,
+            awaits_room: false,
         };
         this.poll_transport()?;
         Ok((this, handle))
@@ -170,6 +173,7 @@ impl PacketLoop {
             }
             self.obey()?;
             self.work(clock::now())?;
+            self.await_room()?;
         }
         Ok(())
     }
@@ -207,7 +211,10 @@ impl PacketLoop {
         while let Ok(command) = self.commands.try_recv() {
             command(&mut self.core);
         }
-        self.poll_transport()
+        if std::mem::take(&mut self.core.rebound) {
+            self.poll_transport()?;
+        }
+        Ok(())
     }
 
     /// Interfaces, addresses or routes changed: sources may be gone, and better ways may have come.
@@ -234,15 +241,28 @@ impl PacketLoop {
 
     /// Polls the descriptors the transport has now. Those it had before left the poll when they were closed.
     fn poll_transport(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.core.rebound) {
-            return Ok(());
-        }
         for (index, descriptor) in self.core.transport.descriptors().iter().enumerate() {
             let token = Token(TRANSPORT + index);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut SourceFd(descriptor), token, interest)?;
+            self.poll.registry().register(&mut SourceFd(descriptor), token, Interest::READABLE)?;
         }
         self.transport_ready = true;
+        self.awaits_room = false;
+        self.await_room()
+    }
+
+    /// Waits for room to send where there is none, and only there: a socket that is polled for it wakes this
+    /// thread for every datagram that has left.
+    fn await_room(&mut self) -> io::Result<()> {
+        let wanted = self.outbound.blocked();
+        if wanted == self.awaits_room {
+            return Ok(());
+        }
+        self.awaits_room = wanted;
+        let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        for (index, descriptor) in self.core.transport.descriptors().iter().enumerate() {
+            let token = Token(TRANSPORT + index);
+            self.poll.registry().reregister(&mut SourceFd(descriptor), token, interest)?;
+        }
         Ok(())
     }
 }

@@ -53,10 +53,8 @@ pub struct Udp {
     config: Config,
     sockets: Sockets,
     descriptors: Vec<RawFd>,
-    /// The family that last had something.
-    ipv6_busy: bool,
-    /// How often in a row the other one was not asked.
-    passed_over: u8,
+    /// Which family is read first.
+    ipv6_first: bool,
     counters: Counters,
 }
 
@@ -113,8 +111,7 @@ impl Udp {
             config,
             sockets,
             descriptors: Vec::with_capacity(2),
-            ipv6_busy: false,
-            passed_over: 0,
+            ipv6_first: false,
             counters: Counters::default(),
         };
         udp.list_descriptors();
@@ -193,27 +190,15 @@ impl Udp {
 
 impl Transport for Udp {
     fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        /// Calls in a row that may pass the other family over: asking it costs a system call.
-        const PATIENCE: u8 = 8;
+        let before = batch.entries().len();
         let Sockets { ipv4, ipv6 } = &self.sockets;
-        let [busy, other] = if self.ipv6_busy { [ipv6, ipv4] } else { [ipv4, ipv6] };
-        let recv = |socket: &Option<Socket>, batch: &mut RecvBatch, counters: &mut Counters| {
-            socket.as_ref().map_or(Ok(0), |socket| socket.recv(batch, counters))
-        };
-        if self.passed_over < PATIENCE {
-            let added = recv(busy, batch, &mut self.counters)?;
-            if added > 0 {
-                self.passed_over += 1;
-                return Ok(added);
-            }
+        let order = if self.ipv6_first { [ipv6, ipv4] } else { [ipv4, ipv6] };
+        for socket in order.into_iter().flatten() {
+            socket.recv(batch, &mut self.counters)?;
         }
-        self.passed_over = 0;
-        let added = recv(other, batch, &mut self.counters)?;
-        if added > 0 {
-            self.ipv6_busy = !self.ipv6_busy;
-            return Ok(added);
-        }
-        recv(busy, batch, &mut self.counters)
+        // Whoever fills the batch alone lets the other go first.
+        self.ipv6_first ^= batch.spare_len() == 0;
+        Ok(batch.entries().len() - before)
     }
 
     fn send(&mut self, transmit: &Transmit<'_>) -> Result<Sent, SendError> {
