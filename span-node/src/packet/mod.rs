@@ -59,7 +59,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(tunnel: Tunnel, tun: Box<dyn Device>, transport: Udp) -> io::Result<Self> {
         let mut core =
-            Core { tunnel, tun, transport, drops: Drops::default(), rebound: true, stopping: false };
+            Core { tunnel, tun, transport, drops: Drops::default(), rebound: false, stopping: false };
         core.follow_mtu()?;
         Ok(core)
     }
@@ -116,7 +116,7 @@ pub(crate) struct PacketLoop {
 
 impl PacketLoop {
     /// Sets up the loop; [`run`](Self::run) is for the thread it gets.
-    pub(crate) fn new(core: Core, monitor: Option<Monitor>, notify: Notify) -> io::Result<(Self, Handle)> {
+    pub(crate) fn new(mut core: Core, monitor: Option<Monitor>, notify: Notify) -> io::Result<(Self, Handle)> {
         let poll = Poll::new()?;
         let (handle, commands) = Handle::new(Waker::new(poll.registry(), WAKER)?);
         if let Some(tun) = core.tun.descriptor() {
@@ -126,6 +126,7 @@ impl PacketLoop {
             poll.registry().register(&mut SourceFd(&monitor.descriptor()), MONITOR, Interest::READABLE)?;
         }
         let inbound = Inbound::new(clock::now(), &*core.tun);
+        core.rebound = false;
         let mut this = PacketLoop {
             poll,
             core,
