@@ -6,10 +6,11 @@ use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use span_benches::devices::{Hub, sealed, with_keepalives};
+use span_benches::devices::{Hub, Pair, join, sealed, with_keepalives, with_strangers};
 use span_benches::packets;
 use span_benches::random::Random;
-use span_core::wireguard::{DropReason, Inbound, Outbound};
+use span_core::crypto::Suite;
+use span_core::wireguard::{DropReason, Inbound, Outbound, Sealer};
 
 const PEERS: [usize; 3] = [1, 1_000, 10_000];
 
@@ -104,5 +105,58 @@ fn timers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, datagrams, timers);
+/// Empty packets under the cheaper cipher: what differs is the order of their counters.
+fn replay_window(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("device/open an empty packet");
+    // The next datagram of a session, out of those still to come.
+    type Pick = fn(&Sealer, &mut Vec<Vec<u8>>, &mut Random) -> Vec<u8>;
+    let orders: [(&str, Pick); 3] = [
+        ("in order", |sealer, _, _| sealed(sealer, &[])),
+        ("in random order within 4096", |sealer, waiting, random| {
+            if waiting.is_empty() {
+                let mut sealed: Vec<_> = (0..4096).map(|_| sealed(sealer, &[])).collect();
+                waiting.extend(random.order(4096).into_iter().map(|at| std::mem::take(&mut sealed[at])));
+            }
+            waiting.pop().expect("it was filled")
+        }),
+        ("one of 64, the rest lost", |sealer, _, _| {
+            (1..64).for_each(|_| drop(sealed(sealer, &[])));
+            sealed(sealer, &[])
+        }),
+    ];
+    for (name, pick) in orders {
+        group.bench_function(name, |bench| {
+            let mut pair = Pair::connected_with(Suite::Aes256Gcm);
+            let sealer = pair.alice.sealer(pair.now);
+            let (mut waiting, mut random) = (Vec::new(), Random::new(6));
+            bench.iter_batched_ref(
+                || pick(&sealer, &mut waiting, &mut random),
+                |datagram| {
+                    let inbound = pair.bob.device.handle_datagram(pair.now, &pair.bob.path, datagram);
+                    assert!(matches!(inbound, Inbound::Keepalive { .. }));
+                },
+                PREPARED,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A peer with two addresses and a path comes and goes. Where the device has a private key, each that comes costs a key
+/// agreement besides.
+fn peers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("device/add and remove a peer, by other peers");
+    for peers in [10, 1_000, 10_000] {
+        group.bench_function(BenchmarkId::from_parameter(peers), |bench| {
+            let (mut device, now) = with_strangers(peers);
+            bench.iter(|| {
+                let peer = join(&mut device, now, peers);
+                device.remove_peer(peer);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, datagrams, replay_window, timers, peers);
 criterion_main!(benches);

@@ -2,11 +2,14 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
+mod common;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 
+use common::ciphers;
 use criterion::{Criterion, criterion_group, criterion_main};
-use span_core::crypto::Suites;
+use span_core::crypto::{Suites, TAG_LEN};
 use span_core::key::PrivateKey;
 use span_core::mesh::{KubeSpan, MachineType, Member, NodeId};
 use span_discovery::seal::{ClusterSecret, NONCE_LEN};
@@ -44,6 +47,14 @@ fn records(criterion: &mut Criterion) {
     group.bench_function("open", |bench| {
         let sealed = secret.seal_member(&member, [1; NONCE_LEN]).expect("a short record");
         bench.iter(|| secret.open_member(&member.node_id, black_box(&sealed)).expect("an intact record"));
+    });
+    // As many bytes, which nobody has to encode.
+    let (name, cipher) = &ciphers()[1];
+    group.bench_function(format!("seal, {name} alone"), |bench| {
+        let sealed = secret.seal_member(&member, [1; NONCE_LEN]).expect("a short record");
+        let mut data = vec![0; sealed.len() - NONCE_LEN];
+        assert!(data.len() > TAG_LEN, "a record has text");
+        bench.iter(|| cipher.seal(1, black_box(&mut data)));
     });
     group.finish();
 }

@@ -11,6 +11,8 @@ use boringtun::noise::TunnResult;
 use common::Boring;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use span_benches::devices::Pair;
+use span_core::crypto::diffie_hellman;
+use span_core::key::PrivateKey;
 use span_core::wireguard::TransmitKind;
 
 // Each step depends on the one before it: none can be prepared for later.
@@ -101,9 +103,18 @@ fn response_read(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What the steps are made of.
+fn key_agreement(criterion: &mut Criterion) {
+    criterion.bench_function("handshake/one key agreement", |bench| {
+        let private = PrivateKey::from_bytes([1; 32]);
+        let public = PrivateKey::from_bytes([2; 32]).public_key();
+        bench.iter(|| diffie_hellman(black_box(&private), black_box(&public)));
+    });
+}
+
 fn must_write(result: &TunnResult<'_>) {
     assert!(matches!(result, TunnResult::WriteToNetwork(_)), "{result:?}");
 }
 
-criterion_group!(benches, initiation_write, initiation_read, response_read);
+criterion_group!(benches, initiation_write, initiation_read, response_read, key_agreement);
 criterion_main!(benches);

@@ -173,6 +173,21 @@ fn open_burst(criterion: &mut Criterion) {
                 );
             });
         }
+        group.bench_function("boringtun", |bench| {
+            let tunnels = RefCell::new(Boring::connected());
+            let mut plain = vec![0; len + 148];
+            bench.iter_batched_ref(
+                || (0..count).map(|_| tunnels.borrow_mut().sealed(&packet)).collect::<Vec<_>>(),
+                |datagrams| {
+                    let mut tunnels = tunnels.borrow_mut();
+                    for datagram in datagrams {
+                        let result = tunnels.bob.decapsulate(None, datagram, &mut plain);
+                        assert!(matches!(result, boringtun::noise::TunnResult::WriteToTunnelV4(..)));
+                    }
+                },
+                BatchSize::PerIteration,
+            );
+        });
         for (name, cipher) in ciphers() {
             group.bench_function(name, |bench| {
                 let mut data = [&packet[..], &[0; TAG_LEN]].concat();

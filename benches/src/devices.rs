@@ -1,8 +1,10 @@
 //! WireGuard devices that have sessions with each other.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use span_core::crypto::Suite;
 use span_core::key::{PrivateKey, PublicKey};
 use span_core::path::Path;
@@ -239,8 +241,7 @@ impl Hub {
             let path = Path::udp(([198, a, b, c], 51820).into());
             let peer = hub.device.add_peer(hub.now, own.public_key()).expect("another's key");
             let address = [10, a, b, c];
-            let prefix = ipnet::Ipv4Net::from(std::net::Ipv4Addr::from(address));
-            hub.device.add_allowed_ip(peer, prefix.into());
+            hub.device.add_allowed_ip(peer, Ipv4Net::from(Ipv4Addr::from(address)).into());
 
             let mut device = Device::new(Some(own), now, UnixTime::default(), secret);
             let there = device.add_peer(now, hub_key).expect("another's key");
@@ -292,6 +293,35 @@ pub fn with_keepalives(peers: usize) -> (Device, Vec<PeerId>, Instant) {
     (device, ids, now)
 }
 
+/// A device with this many peers, none of which it has met: [`join`] made them, numbered from 0. Without a private key
+/// they cost no key agreement.
+#[must_use]
+pub fn with_strangers(peers: usize) -> (Device, Instant) {
+    let now = Instant::from_secs(1000);
+    let mut device = Device::new(None, now, UnixTime::default(), [9; 32]);
+    for number in 0..peers {
+        let _ = join(&mut device, now, number);
+    }
+    (device, now)
+}
+
+/// Adds the peer of this number, with two addresses and a path.
+///
+/// # Panics
+/// If the device has such a key itself.
+pub fn join(device: &mut Device, now: Instant, number: usize) -> PeerId {
+    let mut random = Random::new(number as u64);
+    let mut key = [0; 32];
+    key.fill_with(|| random.bits() as u8);
+    let peer = device.add_peer(now, PublicKey::from_bytes(key)).expect("another's key");
+    let [_, a, b, c] = (number as u32).to_be_bytes();
+    let overlay = (0xfd75 << 112) | u128::from(random.bits());
+    device.add_allowed_ip(peer, Ipv4Net::from(Ipv4Addr::new(10, a, b, c)).into());
+    device.add_allowed_ip(peer, Ipv6Net::from(Ipv6Addr::from(overlay)).into());
+    device.set_path(now, peer, Some(Path::udp(([198, a, b, c], 51820).into())));
+    peer
+}
+
 /// A packet as a datagram of this session.
 ///
 /// # Panics
@@ -330,6 +360,17 @@ mod tests {
             let inbound = pair.bob.receive(pair.now, &mut datagram.clone());
             assert!(matches!(inbound, Inbound::Packet { .. }), "{inbound:?}");
         }
+    }
+
+    #[test]
+    fn strangers_come_and_go() {
+        let (mut device, now) = with_strangers(20);
+        let peer = join(&mut device, now, 20);
+        assert_eq!(device.route([10, 0, 0, 20].into()), Some(peer));
+        assert_eq!(device.peers().count(), 21);
+        device.remove_peer(peer);
+        assert_eq!(device.route([10, 0, 0, 20].into()), None);
+        assert!(device.route([10, 0, 0, 19].into()).is_some());
     }
 
     #[test]
