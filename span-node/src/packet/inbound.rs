@@ -11,8 +11,9 @@ use span_tun::offload::{Coalescer, packet};
 use super::outbound::{Drops, Sides, Turn};
 use super::standing::Standing;
 
-/// Receive slots of 64 KiB; each takes one datagram, or one burst that the kernel joined.
-const SLOTS: usize = 8;
+/// Receive slots of 64 KiB; each takes one datagram, or one burst that the kernel joined. Two of them are 90
+/// packets: a program of the host that reads with the kernel's usual buffer has no room for many more at once.
+const SLOTS: usize = 2;
 
 /// The buffers of the way in.
 pub(super) struct Inbound {

@@ -116,7 +116,11 @@ pub(crate) struct PacketLoop {
 
 impl PacketLoop {
     /// Sets up the loop; [`run`](Self::run) is for the thread it gets.
-    pub(crate) fn new(mut core: Core, monitor: Option<Monitor>, notify: Notify) -> io::Result<(Self, Handle)> {
+    pub(crate) fn new(
+        mut core: Core,
+        monitor: Option<Monitor>,
+        notify: Notify,
+    ) -> io::Result<(Self, Handle)> {
         let poll = Poll::new()?;
         let (handle, commands) = Handle::new(Waker::new(poll.registry(), WAKER)?);
         if let Some(tun) = core.tun.descriptor() {

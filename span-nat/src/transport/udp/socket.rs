@@ -68,7 +68,7 @@ impl Socket {
     /// Appends what waits, in one system call.
     pub(super) fn recv(&self, batch: &mut RecvBatch, counters: &mut Counters) -> io::Result<usize> {
         /// More slots per call save little: the cost is in the datagrams, not in the call.
-        const SLOTS: usize = 16;
+        const SLOTS: usize = 4;
         let room = batch.spare_len().min(SLOTS);
         if room == 0 {
             return Ok(0);
