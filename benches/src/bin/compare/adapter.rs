@@ -44,7 +44,6 @@ pub(crate) fn all() -> Vec<Adapter> {
     vec![
         program("span", "span wg {if}", &[], ""),
         program("span-aes", "span wg --cipher aes-256-gcm {if}", &[], "AES-256-GCM between Spans"),
-        program("span-ring", "span wg {if}", &[("SPAN_AEAD", "ring")], "packets sealed one by one, by ring"),
         program(
             "wireguard-go",
             "wireguard-go --foreground {if}",
@@ -65,7 +64,7 @@ pub(crate) fn all() -> Vec<Adapter> {
 }
 
 /// Those measured if nobody says otherwise.
-pub(crate) const USUAL: [&str; 4] = ["span", "wireguard-go", "boringtun-t1", "gotatun"];
+pub(crate) const USUAL: [&str; 5] = ["span", "span-aes", "wireguard-go", "boringtun-t1", "gotatun"];
 
 impl Adapter {
     /// Reads `NAME=COMMAND`.
@@ -80,12 +79,12 @@ impl Adapter {
         Ok(Self { name: name.to_owned(), kind, note: "" })
     }
 
-    /// Finds what it needs, and gives its program's path.
-    pub(crate) fn find(&self) -> Result<Option<PathBuf>, String> {
+    /// Finds what it needs, first in `directories`, and gives its program's path.
+    pub(crate) fn find(&self, directories: &[PathBuf]) -> Result<Option<PathBuf>, String> {
         match &self.kind {
             Kind::Cable | Kind::Kernel => Ok(None),
-            Kind::Program { command, .. } if command[0] == "span" => span().map(Some),
-            Kind::Program { command, .. } => match installed(&command[0]) {
+            Kind::Program { command, .. } if command[0] == SPAN => Ok(Some(span())),
+            Kind::Program { command, .. } => match installed(&command[0], directories) {
                 Some(path) => Ok(Some(path)),
                 None => Err(format!(
                     "{} is neither in target/interop/bin (tests/peers.sh) nor on PATH",
@@ -93,6 +92,12 @@ impl Adapter {
                 )),
             },
         }
+    }
+
+    /// Whether it is a Span of this tree, which is built when it is measured.
+    pub(crate) fn is_built(&self) -> bool {
+        matches!(&self.kind, Kind::Program { command, .. } if command[0] == SPAN)
+            && std::env::var_os(SPAN_BIN).is_none()
     }
 
     /// The command with the interface's name in its place, the program left out.
@@ -113,25 +118,35 @@ pub(crate) fn version(program: &Path) -> String {
     text.lines().next().unwrap_or("").to_owned()
 }
 
+/// The word that stands for the program of this tree.
+const SPAN: &str = "span";
+/// The variable that names another build of it.
+const SPAN_BIN: &str = "SPAN_BIN";
+
 /// `$SPAN_BIN`, or the one built from this tree as it is released.
-fn span() -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os("SPAN_BIN") {
-        return Ok(path.into());
-    }
-    let path = programs::target().join("release/span");
-    if path.exists() {
-        Ok(path)
-    } else {
-        Err(format!("{} is missing: cargo build --release -p span-node --bin span", path.display()))
+fn span() -> PathBuf {
+    std::env::var_os(SPAN_BIN).map_or_else(|| programs::target().join("release/span"), PathBuf::from)
+}
+
+/// Builds the span of this tree as it is released; nothing happens if it is there already.
+pub(crate) fn build_span() -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--release", "-p", "span-node", "--bin", "span"]);
+    let status = build.current_dir(programs::root()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{build:?}: {status}")),
+        Err(error) => Err(format!("{build:?}: {error}")),
     }
 }
 
 /// A current wireguard-go of `tests/peers.sh` comes before an older one of the distribution.
-fn installed(program: &str) -> Option<PathBuf> {
+fn installed(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let directories =
-        std::iter::once(programs::target().join("interop/bin")).chain(std::env::split_paths(&path));
-    directories.map(|directory| directory.join(program)).find(|path| path.is_file())
+    let known = std::iter::once(programs::target().join("interop/bin")).chain(std::env::split_paths(&path));
+    let mut directories = directories.iter().cloned().chain(known);
+    directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -149,5 +164,17 @@ mod tests {
         assert_eq!(adapter.arguments("wg0"), ["-x", "wg0", "--fast"]);
         assert!(Adapter::parse("mine=/opt/mine wg0").is_err());
         assert!(Adapter::parse("mine").is_err());
+    }
+
+    #[test]
+    fn a_named_directory_comes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let adapter = Adapter::parse("mine=true {if}").unwrap();
+        let elsewhere = adapter.find(&[directory.path().to_owned()]).unwrap().unwrap();
+        std::fs::write(directory.path().join("true"), "").unwrap();
+        let here = adapter.find(&[directory.path().to_owned()]).unwrap().unwrap();
+        assert_eq!(here, directory.path().join("true"));
+        assert_ne!(elsewhere, here);
+        assert!(Adapter::parse("mine=no-such-program {if}").unwrap().find(&[]).is_err());
     }
 }

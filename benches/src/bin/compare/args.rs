@@ -23,14 +23,17 @@ pub(crate) struct Args {
     /// Another program: it makes the interface {if} and serves WireGuard's configuration socket.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub(crate) add: Vec<String>,
+    /// Looks here first for the programs.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) bin_dir: Vec<PathBuf>,
     /// What the ratios are taken to [default: wireguard-go if it is measured, else the first].
     #[arg(long, value_name = "NAME")]
     pub(crate) reference: Option<String>,
     /// How often each is measured.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, visible_alias = "reps", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,
     /// How long each transfer takes, in seconds.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, visible_alias = "secs", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// What is measured of each.
     #[arg(long, value_delimiter = ',', default_values_t = Test::USUAL)]
@@ -50,10 +53,13 @@ pub(crate) struct Args {
     /// Measures nothing, but shows what an earlier run wrote with --json.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "json"])]
     pub(crate) from: Option<PathBuf>,
-    /// Prints Markdown; with a file, writes it between the file's lines <!-- compare:begin --> and
-    /// <!-- compare:end -->.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
-    pub(crate) markdown: Option<Option<PathBuf>>,
+    /// Prints Markdown.
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Writes the results into this page, between its lines <!-- compare:begin --> and <!-- compare:end -->, and
+    /// chart.svg and results.json into the directory beside it that has its name.
+    #[arg(long, value_name = "PAGE")]
+    pub(crate) docs: Option<PathBuf>,
     /// Draws a chart as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) chart: Option<PathBuf>,

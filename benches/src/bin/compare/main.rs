@@ -3,6 +3,7 @@
 mod adapter;
 mod args;
 mod chart;
+mod docs;
 mod host;
 mod lab;
 mod measure;
@@ -12,8 +13,9 @@ mod table;
 mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use adapter::Adapter;
@@ -46,7 +48,8 @@ fn adapters(args: &Args) -> Result<Vec<Adapter>, String> {
 
 fn list(args: &Args) -> Result<ExitCode, String> {
     for adapter in adapters(args)? {
-        let found = match adapter.find() {
+        let found = match adapter.find(&args.bin_dir) {
+            Ok(Some(_)) if adapter.is_built() => "built from this tree".to_owned(),
             Ok(Some(path)) => path.display().to_string(),
             Ok(None) => String::new(),
             Err(missing) => missing,
@@ -59,10 +62,18 @@ fn list(args: &Args) -> Result<ExitCode, String> {
 fn compare(args: &Args) -> Result<ExitCode, String> {
     let adapters = adapters(args)?;
     let names = names(args, &adapters);
-    let pairs = names.iter().map(|name| pair(name, &adapters)).collect::<Result<Vec<_>, _>>()?;
+    let pairs =
+        names.iter().map(|name| pair(name, &adapters, &args.bin_dir)).collect::<Result<Vec<_>, _>>()?;
     let reference = reference(args, &names)?;
     host::check(args.link)?;
-    let stopped = catch_signals()?;
+    if let Some(page) = &args.docs {
+        // Better now than after an hour.
+        docs::check(page)?;
+    }
+    if pairs.iter().flatten().any(|(adapter, _)| adapter.is_built()) {
+        adapter::build_span()?;
+    }
+    catch_signals()?;
     let _priority = args.nice.map(host::Priority::set).transpose()?;
 
     let subject =
@@ -86,7 +97,7 @@ fn compare(args: &Args) -> Result<ExitCode, String> {
             // Each repetition begins with another one.
             let at = (turn + repetition as usize - 1) % names.len();
             let run = run(args, repetition, &names[at], &pairs[at]);
-            if stopped.load(Ordering::Relaxed) {
+            if STOP.load(Ordering::Relaxed) {
                 eprintln!("interrupted; nothing is left behind");
                 return Ok(ExitCode::from(130));
             }
@@ -114,7 +125,7 @@ fn names(args: &Args, adapters: &[Adapter]) -> Vec<String> {
             && !added.iter().any(|other| other.name == adapter.name)
     };
     let usual = known.iter().filter(is_usual);
-    let found = added.iter().chain(usual).filter(|adapter| match adapter.find() {
+    let found = added.iter().chain(usual).filter(|adapter| match adapter.find(&args.bin_dir) {
         Ok(_) => true,
         Err(missing) => {
             eprintln!("without {}: {missing}", adapter.name);
@@ -125,12 +136,12 @@ fn names(args: &Args, adapters: &[Adapter]) -> Vec<String> {
 }
 
 /// Both ends of `X` or `X/Y`.
-fn pair<'a>(name: &str, adapters: &'a [Adapter]) -> Result<[Side<'a>; 2], String> {
+fn pair<'a>(name: &str, adapters: &'a [Adapter], directories: &[PathBuf]) -> Result<[Side<'a>; 2], String> {
     let (near, far) = name.split_once('/').unwrap_or((name, name));
     let side = |name: &str| {
         let adapter = adapters.iter().find(|adapter| adapter.name == name);
         let adapter = adapter.ok_or_else(|| format!("no implementation is called {name}: see --list"))?;
-        Ok::<_, String>((adapter, adapter.find()?))
+        Ok::<_, String>((adapter, adapter.find(directories)?))
     };
     Ok([side(near)?, side(far)?])
 }
@@ -169,35 +180,22 @@ fn run(args: &Args, repetition: u32, name: &str, pair: &[Side<'_>; 2]) -> Run {
 }
 
 /// From now on Ctrl-C and its like end what is under way instead of this program.
-fn catch_signals() -> Result<&'static AtomicBool, String> {
-    let stop = Arc::new(AtomicBool::new(false));
+fn catch_signals() -> Result<(), String> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
+        signal_hook::flag::register(signal, Arc::clone(&STOP))
             .map_err(|error| format!("signals: {error}"))?;
     }
-    std::thread::spawn(move || {
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        STOP.store(true, Ordering::Relaxed);
-    });
-    Ok(&STOP)
+    Ok(())
 }
 
 fn show(args: &Args, results: &Results) -> Result<(), String> {
-    match &args.markdown {
-        None => println!("{}", table::text(results)),
-        Some(None) => println!("{}", table::markdown(results)),
-        Some(Some(path)) => {
-            let told = |error| format!("{}: {error}", path.display());
-            let page = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
-            let page = table::insert(&page, &table::markdown(results)).map_err(told)?;
-            std::fs::write(path, page).map_err(|error| told(error.to_string()))?;
-            println!("{}", table::text(results));
-        }
-    }
+    let shown = if args.markdown { table::markdown(results) } else { table::text(results) };
+    println!("{shown}");
     if let Some(path) = &args.chart {
         std::fs::write(path, chart::svg(results)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(page) = &args.docs {
+        docs::write(page, results)?;
     }
     Ok(())
 }
@@ -219,13 +217,16 @@ fn version(pair: &[Side<'_>; 2]) -> String {
     versions.join(" / ")
 }
 
-/// As a person would type it to measure the same, whatever becomes of the results.
+/// As a person would type it to measure the same, wherever the programs are and whatever becomes of the results.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let mut words = vec!["cargo run --release -p span-benches --bin compare --".to_owned()];
     let mut is_file = false;
     for word in arguments {
-        let names_file = ["--json", "--chart"].contains(&word.as_str());
-        let is_output = ["--json", "--chart", "--markdown"].iter().any(|output| word.starts_with(output));
+        // Those whose value is the next word, where it is not behind an equals sign.
+        let names_file = ["--json", "--chart", "--docs", "--bin-dir"].contains(&word.as_str());
+        let is_output = ["--json", "--chart", "--docs", "--bin-dir", "--markdown"]
+            .iter()
+            .any(|output| word.starts_with(output));
         if !is_output && !is_file {
             words.push(word);
         }
@@ -240,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_command_is_without_what_becomes_of_the_results() {
-        let words = "--json a.json span --repetitions 7 --chart=b.svg --markdown=c.md gotatun --chart d.svg";
+        let words =
+            "--json a.json span --repetitions 7 --chart=b.svg --markdown gotatun --docs d.md --bin-dir e";
         assert_eq!(
             command_line(words.split(' ').map(str::to_owned)),
             "cargo run --release -p span-benches --bin compare -- span --repetitions 7 gotatun"
@@ -250,9 +252,9 @@ mod tests {
     #[test]
     fn pairs_may_be_mixed() {
         let adapters = [adapter::all(), vec![Adapter::parse("mine=true {if}").unwrap()]].concat();
-        let [near, far] = pair("none/kernel", &adapters).unwrap();
+        let [near, far] = pair("none/kernel", &adapters, &[]).unwrap();
         assert_eq!((near.0.name.as_str(), far.0.name.as_str()), ("none", "kernel"));
-        assert!(pair("mine", &adapters).unwrap()[1].1.is_some());
-        assert!(pair("nobody", &adapters).is_err());
+        assert!(pair("mine", &adapters, &[]).unwrap()[1].1.is_some());
+        assert!(pair("nobody", &adapters, &[]).is_err());
     }
 }

@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 use crate::metric::Metric;
 use crate::results::{Results, Spread};
 
-/// The lines between which Markdown is written into a file.
-const MARKERS: [&str; 2] = ["<!-- compare:begin -->", "<!-- compare:end -->"];
-
 /// What a cell says about one metric of one implementation.
 type Cell = fn(&Metric, &Spread) -> String;
 
@@ -59,15 +56,21 @@ pub(crate) fn text(results: &Results) -> String {
             let _ = writeln!(text, "\nFAILED: {} in repetition {}: {failure}", run.name, run.repetition);
         }
     }
-    if results.disturbed() > 0 {
-        let _ = writeln!(
-            text,
-            "\nDuring {} of {} measurements other programs used more than a fifth of a core.",
-            results.disturbed(),
-            results.runs.len()
-        );
+    if let Some(warning) = disturbance(results) {
+        let _ = writeln!(text, "\n{warning}");
     }
     text
+}
+
+/// How often the machine had other things to do.
+fn disturbance(results: &Results) -> Option<String> {
+    (results.disturbed() > 0).then(|| {
+        format!(
+            "During {} of {} measurements other programs used more than a fifth of a core.",
+            results.disturbed(),
+            results.runs.len()
+        )
+    })
 }
 
 /// One column for each implementation, one row for each metric.
@@ -117,20 +120,21 @@ pub(crate) fn markdown(results: &Results) -> String {
         "\nMedians of {most} repetitions; in parentheses the median of the ratios to {}, each inside one repetition.",
         results.reference
     );
+    if let Some(warning) = disturbance(results) {
+        let _ = writeln!(text, "{warning}");
+    }
+    text.push('\n');
     for subject in &results.subjects {
         if !subject.version.is_empty() {
             let _ = writeln!(text, "* {}: {}", subject.name, subject.version);
         }
     }
+    for run in &results.runs {
+        if let Some(failure) = &run.failure {
+            let _ = writeln!(text, "* {} failed in repetition {}: {failure}", run.name, run.repetition);
+        }
+    }
     text
-}
-
-/// Puts `markdown` between the markers of `page`.
-pub(crate) fn insert(page: &str, markdown: &str) -> Result<String, String> {
-    let missing = || format!("the lines {} and {} are not there", MARKERS[0], MARKERS[1]);
-    let (before, rest) = page.split_once(MARKERS[0]).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(MARKERS[1]).ok_or_else(missing)?;
-    Ok(format!("{before}{}\n{markdown}{}{after}", MARKERS[0], MARKERS[1]))
 }
 
 #[cfg(test)]
@@ -145,6 +149,7 @@ mod tests {
         assert!(text.contains("| TCP, 1 stream, Gbit/s | 2.00 | 3.50 (2.50) |\n"), "{text}");
         assert!(text.contains("Measured 2026-11-21 on a machine, 2 cores"), "{text}");
         assert!(text.contains("* other: other 1.0\n"), "{text}");
+        assert!(text.contains("* other failed in repetition 3: it ended\n"), "{text}");
     }
 
     #[test]
@@ -152,14 +157,5 @@ mod tests {
         let text = text(&example());
         assert!(text.contains("1.00..5.00"), "{text}");
         assert!(text.contains("FAILED: other in repetition 3: it ended"), "{text}");
-    }
-
-    #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let page = format!("# Title\n{}\nold\n{}\nrest\n", MARKERS[0], MARKERS[1]);
-        let new = insert(&page, "new\n").unwrap();
-        assert_eq!(new, format!("# Title\n{}\nnew\n{}\nrest\n", MARKERS[0], MARKERS[1]));
-        assert_eq!(insert(&new, "new\n").unwrap(), new);
-        assert!(insert("# Title\n", "new\n").is_err());
     }
 }
