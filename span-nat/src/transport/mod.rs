@@ -28,6 +28,16 @@ pub trait Transport: Send {
     /// Only what makes the transport as a whole unusable.
     fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize>;
 
+    /// [`recv`](Self::recv) for those who know which [`descriptors`](Self::descriptors) may be readable: the
+    /// lowest bit of `readable` stands for the first. The others need not be asked.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    fn recv_readable(&mut self, readable: u64, batch: &mut RecvBatch) -> io::Result<usize> {
+        let _ = readable;
+        self.recv(batch)
+    }
+
     /// Sends one datagram, or one burst of equally long ones, whole or not at all.
     ///
     /// # Errors

@@ -40,10 +40,10 @@ impl Inbound {
         self.drops
     }
 
-    /// Receives one batch and carries what is in it.
-    pub(super) fn pump(&mut self, now: Instant, sides: &mut Sides<'_>) -> io::Result<Turn> {
+    /// Receives one batch from the descriptors that are readable and carries what is in it.
+    pub(super) fn pump(&mut self, now: Instant, readable: u64, sides: &mut Sides<'_>) -> io::Result<Turn> {
         self.batch.clear();
-        let received = sides.transport.recv(&mut self.batch)?;
+        let received = sides.transport.recv_readable(readable, &mut self.batch)?;
         let turn = if self.batch.spare_len() == 0 { Turn::More } else { Turn::Over };
         if turn == Turn::Over {
             self.socket.empty(now);

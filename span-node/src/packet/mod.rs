@@ -4,6 +4,7 @@
 //! change of the network or a command. Between the system call that brings a packet in and the one that
 //! takes it out it changes neither threads nor, but for the one copy into its send slot, buffers.
 
+mod alarm;
 mod command;
 mod inbound;
 mod outbound;
@@ -30,6 +31,7 @@ pub(crate) use command::{Handle, Stopped};
 pub(crate) use outbound::Drops;
 
 use crate::clock;
+use alarm::Alarm;
 use command::Command;
 use inbound::Inbound;
 use outbound::{Outbound, Sides, Turn};
@@ -37,8 +39,9 @@ use outbound::{Outbound, Sides, Turn};
 const WAKER: Token = Token(0);
 const TUN: Token = Token(1);
 const MONITOR: Token = Token(2);
+const ALARM: Token = Token(3);
 /// The sockets of the transport have this token and those after it.
-const TRANSPORT: usize = 3;
+const TRANSPORT: usize = 4;
 
 /// Frames of the host carried before the other direction gets its turn: four super-packets are some
 /// 250 KiB, and 64 small packets fill a burst.
@@ -103,13 +106,15 @@ pub(crate) struct PacketLoop {
     core: Core,
     commands: Receiver<Command>,
     monitor: Option<Monitor>,
+    alarm: Alarm,
     /// Where to tell what happened; told without waiting.
     notify: Notify,
     inbound: Inbound,
     outbound: Outbound,
     /// Readiness comes once and holds until a call says that it would block.
     tun_ready: bool,
-    transport_ready: bool,
+    /// Of the transport's descriptors, each a bit.
+    readable: u64,
     /// The transport is polled for room to send as well.
     awaits_room: bool,
 }
@@ -129,6 +134,8 @@ impl PacketLoop {
         if let Some(monitor) = &monitor {
             poll.registry().register(&mut SourceFd(&monitor.descriptor()), MONITOR, Interest::READABLE)?;
         }
+        let alarm = Alarm::new()?;
+        poll.registry().register(&mut SourceFd(&alarm.descriptor()), ALARM, Interest::READABLE)?;
         let inbound = Inbound::new(clock::now(), &*core.tun);
         core.rebound = false;
         let mut this = PacketLoop {
@@ -136,11 +143,12 @@ impl PacketLoop {
             core,
             commands,
             monitor,
+            alarm,
             notify,
             inbound,
             outbound: Outbound::new(clock::now()),
             tun_ready: true,
-            transport_ready: true,
+            readable: 0,
             awaits_room: false,
         };
         this.poll_transport()?;
@@ -154,7 +162,7 @@ impl PacketLoop {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
         while !self.core.stopping {
-            let timeout = self.timeout();
+            let timeout = self.timeout()?;
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -165,8 +173,11 @@ impl PacketLoop {
                     WAKER => {}
                     TUN => self.tun_ready = true,
                     MONITOR => network_changed = true,
-                    Token(_) => {
-                        self.transport_ready |= event.is_readable() || event.is_error();
+                    ALARM => self.alarm.went_off(),
+                    Token(token) => {
+                        if event.is_readable() || event.is_error() {
+                            self.readable |= 1 << (token - TRANSPORT);
+                        }
                         if event.is_writable() && self.outbound.blocked() {
                             self.outbound.flush(clock::now(), &mut sides(&mut self.core));
                         }
@@ -183,20 +194,22 @@ impl PacketLoop {
         Ok(())
     }
 
-    /// How long there is nothing to do.
-    fn timeout(&mut self) -> Option<Duration> {
-        if self.transport_ready || (self.tun_ready && !self.outbound.blocked()) {
-            return Some(Duration::ZERO);
+    /// How long to wait for the next event: not at all while there is work. Deadlines are the alarm's.
+    fn timeout(&mut self) -> io::Result<Option<Duration>> {
+        if self.readable != 0 || (self.tun_ready && !self.outbound.blocked()) {
+            return Ok(Some(Duration::ZERO));
         }
-        let (deadline, _) = self.core.tunnel.poll_timeout()?;
-        Some(deadline.since(clock::now()))
+        if let Some((deadline, _)) = self.core.tunnel.poll_timeout() {
+            self.alarm.set(clock::now(), deadline)?;
+        }
+        Ok(None)
     }
 
     /// One turn for each direction and for the tunnel's own business.
     fn work(&mut self, now: Instant) -> io::Result<()> {
         let sides = &mut sides(&mut self.core);
-        if self.transport_ready {
-            self.transport_ready = self.inbound.pump(now, sides)? == Turn::More;
+        if self.readable != 0 && self.inbound.pump(now, self.readable, sides)? == Turn::Over {
+            self.readable = 0;
         }
         if self.tun_ready && !self.outbound.blocked() {
             let turn = self.outbound.pump(now, FRAMES_A_TURN, sides)?;
@@ -250,7 +263,7 @@ impl PacketLoop {
             let token = Token(TRANSPORT + index);
             self.poll.registry().register(&mut SourceFd(descriptor), token, Interest::READABLE)?;
         }
-        self.transport_ready = true;
+        self.readable = u64::MAX;
         self.awaits_room = false;
         self.await_room()
     }

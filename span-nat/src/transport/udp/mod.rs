@@ -190,8 +190,16 @@ impl Udp {
 
 impl Transport for Udp {
     fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        self.recv_readable(u64::MAX, batch)
+    }
+
+    fn recv_readable(&mut self, readable: u64, batch: &mut RecvBatch) -> io::Result<usize> {
         let before = batch.entries().len();
         let Sockets { ipv4, ipv6 } = &self.sockets;
+        // In the order of the descriptors.
+        let first = readable & 1 != 0;
+        let second = if ipv4.is_some() { readable & 2 != 0 } else { first };
+        let (ipv4, ipv6) = (ipv4.as_ref().filter(|_| first), ipv6.as_ref().filter(|_| second));
         let order = if self.ipv6_first { [ipv6, ipv4] } else { [ipv4, ipv6] };
         for socket in order.into_iter().flatten() {
             socket.recv(batch, &mut self.counters)?;
