@@ -49,9 +49,48 @@ pub trait Transport: Send {
     fn max_segments(&self) -> usize;
 
     /// What to poll: for reading always, for writing after [`SendError::Blocked`]. Empty for a transport
-    /// without descriptors.
+    /// without descriptors, which a node cannot use. They stay the same but for [`rebind`](Self::rebind).
     #[cfg(unix)]
     fn descriptors(&self) -> &[RawFd];
+
+    /// The UDP port at which others reach this transport on each address of this host; 0 if it is not
+    /// reached in that way, and only at endpoints that are configured.
+    fn local_port(&self) -> u16 {
+        0
+    }
+
+    /// Moves to another port, 0 for one the host chooses. The [`descriptors`](Self::descriptors) are others
+    /// then, and those before are closed.
+    ///
+    /// # Errors
+    /// See [`udp::BindError`]; nothing has changed then. A transport without ports says
+    /// [`Unsupported`](udp::BindError::Unsupported).
+    #[cfg(unix)]
+    fn rebind(&mut self, port: u16) -> Result<(), udp::BindError> {
+        let _ = port;
+        Err(udp::BindError::Unsupported)
+    }
+
+    /// The firewall mark of everything sent; 0 for none.
+    fn mark(&self) -> u32 {
+        0
+    }
+
+    /// Changes the firewall mark of everything sent from now on; 0 for none.
+    ///
+    /// # Errors
+    /// [`udp::BindError::MarkDenied`] without the capability CAP_NET_ADMIN, and
+    /// [`Unsupported`](udp::BindError::Unsupported) by a transport without marks.
+    #[cfg(unix)]
+    fn set_mark(&mut self, mark: u32) -> Result<(), udp::BindError> {
+        let _ = mark;
+        Err(udp::BindError::Unsupported)
+    }
+
+    /// Datagrams lost at sending since it was made, as far as it counts them.
+    fn drops(&self) -> Drops {
+        Drops::default()
+    }
 }
 
 /// Datagrams for one path.

@@ -1,11 +1,11 @@
 //! One port for both families.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use thiserror::Error;
 
-use super::socket::Socket;
+use super::socket::{Family, Socket};
 use super::{Config, Sockets};
 
 /// Why the sockets could not be set up.
@@ -38,6 +38,26 @@ pub enum BindError {
     /// Marks are not known to this operating system.
     #[error("this operating system cannot mark packets")]
     MarkUnsupported,
+    /// Sockets that were brought along stay as they are.
+    #[error("the UDP sockets were brought along and stay on their port: bring others to use another")]
+    Given,
+    /// A socket that was brought along is no bound UDP socket of the family it was given for.
+    #[error("what was given for {family} is no UDP socket that is bound to an address of {family}")]
+    WrongSocket {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
+    /// The sockets that were brought along have different ports.
+    #[error("the sockets are bound to ports {ipv4} and {ipv6}: bind both families to one port")]
+    PortsDiffer {
+        /// That of the IPv4 socket.
+        ipv4: u16,
+        /// That of the IPv6 socket.
+        ipv6: u16,
+    },
+    /// Not a transport with ports and marks.
+    #[error("this transport has neither ports nor marks")]
+    Unsupported,
     /// Any other failure of a system call.
     #[error("cannot {what}: {source}")]
     Socket {
@@ -59,6 +79,25 @@ pub(super) fn bind(config: &Config) -> Result<Sockets, BindError> {
         }
     }
     Err(BindError::NoFreePort)
+}
+
+/// Takes over sockets that are bound.
+pub(super) fn adopt(
+    ipv4: Option<UdpSocket>,
+    ipv6: Option<UdpSocket>,
+    config: &Config,
+) -> Result<Sockets, BindError> {
+    let adopt = |socket: Option<UdpSocket>, family| {
+        socket.map(|socket| Socket::adopt(socket, config, family)).transpose()
+    };
+    let sockets = Sockets { ipv4: adopt(ipv4, Family::V4)?, ipv6: adopt(ipv6, Family::V6)? };
+    match (&sockets.ipv4, &sockets.ipv6) {
+        (None, None) => Err(BindError::NoFamily),
+        (Some(ipv4), Some(ipv6)) if ipv4.local.port() != ipv6.local.port() => {
+            Err(BindError::PortsDiffer { ipv4: ipv4.local.port(), ipv6: ipv6.local.port() })
+        }
+        (Some(_), _) | (_, Some(_)) => Ok(sockets),
+    }
 }
 
 fn bind_both(config: &Config) -> Result<Sockets, BindError> {

@@ -17,7 +17,7 @@ mod options;
 mod options;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use span_core::path::Path;
@@ -51,6 +51,8 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Udp {
     config: Config,
+    /// The sockets were brought along, and are not to be replaced.
+    given: bool,
     sockets: Sockets,
     descriptors: Vec<RawFd>,
     /// Which family is read first.
@@ -107,15 +109,35 @@ impl Udp {
     /// See [`BindError`]; it names the address and what to do.
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let sockets = bind::bind(&config)?;
+        Ok(Self::new(config, sockets, false))
+    }
+
+    /// Takes over sockets that a program has bound itself: one of each family or one alone, both on one port,
+    /// and that of IPv6 for IPv6 only. Of `config`, mark and buffers are set on them and the rest is not used.
+    /// They become non-blocking, and cannot be [rebound](Self::rebind).
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn from_sockets(
+        ipv4: Option<UdpSocket>,
+        ipv6: Option<UdpSocket>,
+        config: Config,
+    ) -> Result<Self, BindError> {
+        let sockets = bind::adopt(ipv4, ipv6, &config)?;
+        Ok(Self::new(config, sockets, true))
+    }
+
+    fn new(config: Config, sockets: Sockets, given: bool) -> Self {
         let mut udp = Udp {
             config,
+            given,
             sockets,
             descriptors: Vec::with_capacity(2),
             ipv6_first: false,
             counters: Counters::default(),
         };
         udp.list_descriptors();
-        Ok(udp)
+        udp
     }
 
     /// Moves to another port, 0 for one the host chooses. The old sockets are closed only once the new
@@ -130,6 +152,9 @@ impl Udp {
     pub fn rebind(&mut self, port: u16) -> Result<(), BindError> {
         if port != 0 && port == self.local_port() {
             return Ok(());
+        }
+        if self.given {
+            return Err(BindError::Given);
         }
         let config = Config { port, ..self.config.clone() };
         self.sockets = bind::bind(&config)?;
@@ -181,10 +206,8 @@ impl Udp {
     }
 
     fn list_descriptors(&mut self) {
-        {
-            self.descriptors.clear();
-            self.descriptors.extend(self.sockets.iter().map(Socket::as_raw_fd));
-        }
+        self.descriptors.clear();
+        self.descriptors.extend(self.sockets.iter().map(Socket::as_raw_fd));
     }
 }
 
@@ -231,6 +254,26 @@ impl Transport for Udp {
 
     fn descriptors(&self) -> &[RawFd] {
         &self.descriptors
+    }
+
+    fn local_port(&self) -> u16 {
+        Udp::local_port(self)
+    }
+
+    fn rebind(&mut self, port: u16) -> Result<(), BindError> {
+        Udp::rebind(self, port)
+    }
+
+    fn mark(&self) -> u32 {
+        Udp::mark(self)
+    }
+
+    fn set_mark(&mut self, mark: u32) -> Result<(), BindError> {
+        Udp::set_mark(self, mark)
+    }
+
+    fn drops(&self) -> Drops {
+        self.counters.drops
     }
 }
 

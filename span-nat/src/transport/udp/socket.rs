@@ -2,7 +2,7 @@
 
 use std::array;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
@@ -19,6 +19,29 @@ pub(super) struct Socket {
     state: UdpSocketState,
     pub(super) local: SocketAddr,
     max_segments: usize,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn has(self, address: &SocketAddr) -> bool {
+        match self {
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
 }
 
 impl Socket {
@@ -52,9 +75,29 @@ impl Socket {
             .local_addr()
             .and_then(|local| local.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into()))
             .map_err(failed("read a socket's own address"))?;
-        let state = prepare(&socket).map_err(failed("set up a UDP socket"))?;
+        Ok(Some(Self::new(socket, local)?))
+    }
+
+    /// Takes over a socket of `family` that is bound already.
+    pub(super) fn adopt(socket: UdpSocket, config: &Config, family: Family) -> Result<Self, BindError> {
+        // The descriptor may have been anything.
+        let local = socket.local_addr().ok().filter(|local| local.port() != 0 && family.has(local));
+        let socket = socket2::Socket::from(socket);
+        let Some(local) = local.filter(|_| matches!(socket.r#type(), Ok(Type::DGRAM))) else {
+            return Err(BindError::WrongSocket { family: family.name() });
+        };
+        if config.mark != 0 {
+            options::set_mark(&socket, config.mark)?;
+        }
+        options::set_buffers(&socket, config.receive_buffer, config.send_buffer);
+        Self::new(socket, local)
+    }
+
+    fn new(socket: socket2::Socket, local: SocketAddr) -> Result<Self, BindError> {
+        let state =
+            prepare(&socket).map_err(|source| BindError::Socket { what: "set up a UDP socket", source })?;
         let max_segments = state.max_gso_segments().min(SendBatch::MAX_SEGMENTS);
-        Ok(Some(Socket { socket, state, local, max_segments }))
+        Ok(Socket { socket, state, local, max_segments })
     }
 
     pub(super) fn set_mark(&self, mark: u32) -> Result<(), BindError> {

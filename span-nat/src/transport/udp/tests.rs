@@ -248,3 +248,31 @@ fn empty_datagrams_disturb_nothing() {
     let batch = receive(&mut receiver, 1);
     assert_eq!(batch.entries().len(), 2);
 }
+
+#[test]
+fn sockets_that_are_brought_along_carry_datagrams_and_stay_where_they_are() {
+    let given = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = given.local_addr().unwrap();
+    let mut receiver = Udp::from_sockets(Some(given), None, Config::default()).unwrap();
+    let mut sender = Udp::bind(loopback()).unwrap();
+    let outcome = send(&mut sender, &Path::udp(address), 3, 100);
+    assert_eq!(outcome.datagrams, 3);
+    receive(&mut receiver, 3);
+    assert_eq!(receiver.local_port(), address.port());
+    assert!(matches!(receiver.rebind(0), Err(BindError::Given)));
+    assert_eq!(receiver.local_port(), address.port());
+}
+
+#[test]
+fn sockets_that_do_not_fit_are_refused() {
+    let v4 = || Some(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let v6 = || Some(UdpSocket::bind("[::1]:0").unwrap());
+    let adopt = |v4, v6| Udp::from_sockets(v4, v6, Config::default()).err();
+    assert!(matches!(adopt(v6(), None), Some(BindError::WrongSocket { family: "IPv4" })));
+    assert!(matches!(adopt(None, v4()), Some(BindError::WrongSocket { family: "IPv6" })));
+    assert!(matches!(adopt(v4(), v6()), Some(BindError::PortsDiffer { .. })));
+    assert!(matches!(adopt(None, None), Some(BindError::NoFamily)));
+    let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = UdpSocket::from(std::os::fd::OwnedFd::from(stream));
+    assert!(matches!(adopt(Some(stream), None), Some(BindError::WrongSocket { .. })));
+}
