@@ -75,6 +75,14 @@ pub struct Member {
     pub endpoints: Vec<SocketAddr>,
 }
 
+impl Member {
+    /// A name for people: the node name, else the host name, else the id.
+    pub fn label(&self) -> &str {
+        let names = [&self.nodename, &self.hostname];
+        names.into_iter().find(|name| !name.is_empty()).map_or(self.node_id.as_str(), String::as_str)
+    }
+}
+
 /// A member's part in the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeSpan {

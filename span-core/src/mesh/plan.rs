@@ -147,7 +147,7 @@ pub fn plan<'a>(local: &Local, members: impl IntoIterator<Item = &'a Member>) ->
         let endpoints = planner.endpoints(member);
         planner.plan.peers.push(PeerSpec {
             node_id: member.id.clone(),
-            label: label(member.record),
+            label: String::from(member.record.label()),
             public_key: member.kubespan.public_key,
             address: member.kubespan.address,
             allowed_ips: allowed.prefixes(),
@@ -332,12 +332,6 @@ fn forbidden(local: &Local, plan: &Plan, members: &[Admitted<'_>]) -> Vec<IpNet>
 fn suite(ours: Suites, theirs: Suites) -> Suite {
     let both = |suite: Suite| ours.contains(suite) && theirs.contains(suite);
     if both(Suite::Aes256Gcm) { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 }
-}
-
-fn label(member: &Member) -> String {
-    let names = [&member.nodename, &member.hostname];
-    let name = names.into_iter().find(|name| !name.is_empty());
-    name.map_or_else(|| String::from(member.node_id.as_str()), String::clone)
 }
 
 #[cfg(test)]
