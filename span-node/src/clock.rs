@@ -1,8 +1,34 @@
 //! The clocks and the randomness of the machine: the one place that reads them for the pure crates.
+//!
+//! A node reads time through a [`Clock`], which is the machine's unless an embedder
+//! [brings its own](crate::node::Builder::clock).
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use span_core::time::{Instant, UnixTime};
 use std::time::Duration;
+
+/// What a node reads the time from.
+pub trait Clock: Send + Sync {
+    /// Now, on a clock that never goes back. Best one that goes on while the machine is suspended.
+    fn now(&self) -> Instant;
+
+    /// Now, on the wall clock.
+    fn unix(&self) -> UnixTime;
+}
+
+/// The machine's own clocks: `CLOCK_BOOTTIME` and `CLOCK_REALTIME`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        now()
+    }
+
+    fn unix(&self) -> UnixTime {
+        unix()
+    }
+}
 
 /// Now, on the clock that goes on while the machine is suspended.
 pub fn now() -> Instant {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ipnet::IpNet;
@@ -15,7 +16,7 @@ use span_nat::monitor::Monitor;
 use span_nat::transport::udp::{self, BindError, Udp};
 use span_tun::device::{OpenError, Tun};
 
-use crate::clock;
+use crate::clock::{self, SystemClock};
 use crate::interface::InterfaceName;
 use crate::packet::{Core, Handle, PacketLoop};
 use crate::uapi::{self, Ended, Errno, Operation, PeerSnapshot, Snapshot};
@@ -68,7 +69,8 @@ impl Interface {
         let mut tunnel = Tunnel::new(None, clock::now(), clock::unix(), seed);
         tunnel.device_mut().accept_suites(Suites::NONE.with(suite));
         let monitor = Monitor::new().map_err(system("watching the network"))?;
-        let core = Core::new(tunnel, Box::new(tun), transport).map_err(system("setting up the interface"))?;
+        let core = Core::new(tunnel, Box::new(tun), Box::new(transport), Arc::new(SystemClock))
+            .map_err(system("setting up the interface"))?;
         let (packets, handle) = PacketLoop::new(core, Some(monitor), Box::new(|_, _| {}))
             .map_err(system("setting up the packet thread"))?;
         let stopper = server.stopper();

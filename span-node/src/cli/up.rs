@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::args::Up;
 use super::signals;
-use crate::config::{self, Cluster, NodeConfig};
+use crate::config::{self, NodeConfig};
 use crate::node::Node;
 use crate::token::Token;
 
@@ -47,8 +47,7 @@ fn configuration(args: &Up) -> Result<NodeConfig> {
         None => NodeConfig::default(),
     };
     if let Some(token) = token(args)? {
-        config.cluster = Some(Cluster { id: token.id().clone(), secret: token.secret().clone() });
-        config.discovery.services.extend(token.services().iter().cloned());
+        config.join(&token);
     }
     if let Some(interface) = &args.interface {
         config.interface = interface.parse()?;

@@ -9,6 +9,7 @@ use span_discovery::url::ServiceUrl;
 use super::problem::Warning;
 use crate::cipher::Cipher;
 use crate::interface::InterfaceName;
+use crate::token::Token;
 
 /// Everything a node can be told, checked. [`Default`] is what it does when told nothing; the fields'
 /// documentation gives those values.
@@ -139,6 +140,22 @@ impl Default for Discovery {
 }
 
 impl NodeConfig {
+    /// The least MTU an interface of the mesh can have, in bytes: IPv6 asks for it.
+    pub const LEAST_MTU: u16 = 1280;
+
+    /// The configuration of a node that joins the cluster of a token, and uses the discovery services in it.
+    pub fn from_token(token: &Token) -> Self {
+        let mut config = NodeConfig::default();
+        config.join(token);
+        config
+    }
+
+    /// Joins the cluster of a token, and uses the discovery services in it besides those there are.
+    pub fn join(&mut self, token: &Token) {
+        self.cluster = Some(Cluster { id: token.id().clone(), secret: token.secret().clone() });
+        self.discovery.services.extend(token.services().iter().cloned());
+    }
+
     /// The control socket's path: as configured, else `/run/span/INTERFACE.sock`.
     pub fn control_socket(&self) -> PathBuf {
         match &self.control_socket {

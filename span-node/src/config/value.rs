@@ -7,10 +7,11 @@ use ipnet::IpNet;
 use span_core::mesh::Rule;
 use span_discovery::url::{ServiceUrl, ServiceUrlError};
 
+use super::node::NodeConfig;
 use super::section::{Field, Report};
 
 /// The least MTU: IPv6 works with no less.
-pub(super) const MIN_MTU: u16 = 1280;
+pub(super) const MIN_MTU: u16 = NodeConfig::LEAST_MTU;
 
 /// The largest MTU: a packet of it, sealed, just fits into one UDP datagram over IPv6.
 const MAX_MTU: u16 = u16::MAX - 80;

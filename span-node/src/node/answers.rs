@@ -1,23 +1,31 @@
 //! Answers to what local programs ask over the control socket.
 
-use crossbeam_channel::bounded;
+use std::sync::mpsc::channel;
 
 use super::error::Stopped;
-use super::manager::Message;
+use super::manager::{Manager, Message};
 use super::runtime::Outbox;
 use crate::control::Status;
 
 /// Asks the manager how the node is doing.
 pub(super) fn status(manager: &Outbox<Message>) -> Result<Status, Stopped> {
-    let (answer, receiver) = bounded(1);
+    ask(manager, |manager| manager.report())?
+}
+
+/// Lets the manager answer a question between two polls.
+pub(super) fn ask<R: Send + 'static>(
+    manager: &Outbox<Message>,
+    question: impl FnOnce(&mut Manager) -> R + Send + 'static,
+) -> Result<R, Stopped> {
+    let (answer, receiver) = channel();
     let asked = manager.post(Message::Ask(Box::new(move |manager| {
         // Whoever asked may have given up.
-        let _ = answer.send(manager.report());
+        let _ = answer.send(question(manager));
     })));
     if !asked {
         return Err(Stopped);
     }
-    receiver.recv().map_err(|_| Stopped)?
+    receiver.recv().map_err(|_| Stopped)
 }
 
 /// The answer to one line: a JSON document.

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Longest question.
@@ -19,18 +20,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
-    stopping: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    /// Who is being answered.
+    client: Mutex<Option<UnixStream>>,
+}
+
+impl Shared {
+    fn client(&self) -> MutexGuard<'_, Option<UnixStream>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Ends [`Control::serve`] from another thread.
 pub(super) struct Stopper {
     path: PathBuf,
-    stopping: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 impl Stopper {
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.shared.stopping.store(true, Ordering::Release);
+        // A client that dawdles is not waited for. One that has gone needs no hanging up.
+        if let Some(client) = &*self.shared.client() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
         // Wakes the thread that waits for a client; if nobody listens, nobody has to be woken.
         let _ = UnixStream::connect(&self.path);
     }
@@ -52,22 +70,26 @@ impl Control {
         }
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Control { listener, path: path.to_owned(), stopping: Arc::default() })
+        Ok(Control { listener, path: path.to_owned(), shared: Arc::default() })
     }
 
     pub(super) fn stopper(&self) -> Stopper {
-        Stopper { path: self.path.clone(), stopping: Arc::clone(&self.stopping) }
+        Stopper { path: self.path.clone(), shared: Arc::clone(&self.shared) }
     }
 
     /// Answers clients, one after the other, until stopped.
     pub(super) fn serve(&self, answer: impl Fn(&str) -> String) {
         for client in self.listener.incoming() {
-            if self.stopping.load(Ordering::Acquire) {
-                return;
+            // Told first, so that a stop from here on hangs up on it.
+            *self.shared.client() = client.as_ref().ok().and_then(|client| client.try_clone().ok());
+            if self.shared.stopping.load(Ordering::Acquire) {
+                break;
             }
             // A client that went away or stalls has only itself to blame.
             let _ = client.and_then(|client| attend(client, &answer));
+            *self.shared.client() = None;
         }
+        *self.shared.client() = None;
     }
 }
 
@@ -113,6 +135,24 @@ mod tests {
         stopper.stop();
         server.join().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_client_that_never_asks_does_not_hold_up_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("span0.sock");
+        let control = Control::bind(&path).unwrap();
+        let stopper = control.stopper();
+        let server = std::thread::spawn(move || control.serve(str::to_uppercase));
+        let mut silent = UnixStream::connect(&path).unwrap();
+        silent.write_all(b"sta").unwrap();
+        while stopper.shared.client().is_none() {
+            std::thread::yield_now();
+        }
+        stopper.stop();
+        server.join().unwrap();
+        // Hung up on, with or without an answer to half a question.
+        silent.read_to_end(&mut Vec::new()).unwrap();
     }
 
     #[test]

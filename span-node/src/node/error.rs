@@ -41,6 +41,9 @@ pub enum StartError {
     /// The UDP sockets.
     #[error(transparent)]
     Bind(#[from] udp::BindError),
+    /// A device or transport that was brought along and cannot be waited for.
+    #[error("the {0} that was brought along has no descriptor to wait on")]
+    NotPollable(&'static str),
     /// Addresses, routes and rules.
     #[error("setting up addresses and routes: {0}")]
     Routes(#[from] RouteError),
@@ -78,6 +81,37 @@ pub enum NodeError {
     /// A defect.
     #[error("thread {0} panicked: please report this")]
     Panicked(&'static str),
+}
+
+/// Why a running node cannot become what a new configuration says. It is as it was then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReconfigureError {
+    /// The field stays as it is as long as the node runs.
+    #[error("{field} cannot change while the node runs: {why}")]
+    Fixed {
+        /// The field, as [`NodeConfig`](crate::config::NodeConfig) names it.
+        field: &'static str,
+        /// Why, and what would do.
+        why: &'static str,
+    },
+    /// The value will not do.
+    #[error("{field} {why}")]
+    Invalid {
+        /// The field, as [`NodeConfig`](crate::config::NodeConfig) names it.
+        field: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The other port cannot be had.
+    #[error("listen_port: {0}")]
+    Port(#[from] udp::BindError),
+    /// A source of members cannot be used.
+    #[error("discovery: {0}")]
+    Source(String),
+    /// The node has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// The node has stopped.

@@ -12,16 +12,20 @@ use std::time::Duration;
 use ipnet::IpNet;
 use span_core::key::{PresharedKey, PublicKey};
 use span_core::mesh::{self, Changes, Known, Member, Plan, Refusal, Roster, TierId};
+use span_core::path::Path;
 use span_core::time::Instant;
 use span_discovery::tier::{Tier, TierEvent};
 use span_nat::monitor::{Interfaces, Monitor};
 use tracing::{debug, error, info, warn};
 
+use super::events::{Event, PeerRef, Queue};
 use super::me::Me;
+use super::news::{peer_ref, tell_members};
 use super::routing::Routing;
 use super::runtime::Inbox;
 use super::saved::Saved;
-use crate::clock;
+use super::sources::{Named, Origin};
+use crate::clock::Clock;
 use crate::packet::{self, Core};
 use crate::state::State;
 
@@ -38,12 +42,12 @@ const TIER_TURN: usize = 256;
 pub(super) enum Message {
     /// A peer's tunnel came up or went down.
     Peer { key: PublicKey, up: bool },
+    /// Datagrams to a peer go elsewhere than before.
+    Path { key: PublicKey, path: Path },
     /// Interfaces, addresses or routes of the host changed.
     Network,
     /// A question to answer between two polls.
     Ask(Box<dyn FnOnce(&mut Manager) + Send>),
-    /// End.
-    Stop,
 }
 
 /// See the module.
@@ -58,34 +62,40 @@ pub(super) struct Manager {
     /// The record published last.
     pub(super) published: Option<Member>,
     roster: Roster,
-    /// The names of the plan's peers, for the log.
-    labels: BTreeMap<PublicKey, String>,
+    /// The plan's peers, as they are told of.
+    refs: BTreeMap<PublicKey, PeerRef>,
     up: BTreeSet<PublicKey>,
     inbox: Inbox<Message>,
-    monitor: Monitor,
-    routing: Routing,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) events: Arc<Queue>,
+    /// `None` where nothing depends on the host's network.
+    monitor: Option<Monitor>,
+    /// `None` where the host's network is the embedder's affair.
+    pub(super) routing: Option<Routing>,
     saved: Saved,
-    state: State,
+    /// `None` for a node that keeps nothing.
+    state: Option<State>,
     /// When the clock of the handshakes is written down next.
     clock_due: Instant,
     reconcile_at: Instant,
     /// When the next plan may be made.
     plan_from: Instant,
-    todo: Todo,
+    pub(super) todo: Todo,
 }
 
 /// What changed and has not been acted on.
 #[derive(Clone, Copy, Debug, Default)]
-struct Todo {
-    look: bool,
-    plan: bool,
+pub(super) struct Todo {
+    pub(super) look: bool,
+    pub(super) plan: bool,
     observe: bool,
-    reconcile: bool,
+    pub(super) reconcile: bool,
 }
 
 /// A tier, and what it said about us and itself.
 pub(super) struct Source {
     pub(super) tier: Box<dyn Tier>,
+    pub(super) origin: Origin,
     id: TierId,
     /// Whether it has ever told who is there.
     spoken: bool,
@@ -100,33 +110,26 @@ pub(super) struct Source {
 /// What a manager is made of.
 pub(super) struct Parts {
     pub(super) me: Me,
-    pub(super) tiers: Vec<Box<dyn Tier>>,
+    pub(super) tiers: Vec<Named>,
     pub(super) packets: packet::Handle,
     pub(super) inbox: Inbox<Message>,
-    pub(super) monitor: Monitor,
-    pub(super) routing: Routing,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) events: Arc<Queue>,
+    pub(super) monitor: Option<Monitor>,
+    pub(super) routing: Option<Routing>,
     pub(super) saved: Saved,
-    pub(super) state: State,
+    pub(super) state: Option<State>,
 }
 
 impl Manager {
     pub(super) fn new(parts: Parts) -> Self {
-        let now = clock::now();
+        let now = parts.clock.now();
         let mut roster = Roster::new(parts.me.node_id.clone());
         // Old news: whatever a tier says has the last word over it.
         roster.snapshot(SAVED, parts.saved.members().iter().cloned());
-        let source = |(number, tier)| Source {
-            tier,
-            id: TierId(number),
-            spoken: false,
-            public: None,
-            since: now,
-            last_error: None,
-            last_refusal: None,
-        };
-        Manager {
+        let mut manager = Manager {
             me: parts.me,
-            sources: (1..).zip(parts.tiers).map(source).collect(),
+            sources: Vec::new(),
             known: Vec::new(),
             plan: Arc::default(),
             started: now,
@@ -134,9 +137,11 @@ impl Manager {
             interfaces: Interfaces::default(),
             published: None,
             roster,
-            labels: BTreeMap::new(),
+            refs: BTreeMap::new(),
             up: BTreeSet::new(),
             inbox: parts.inbox,
+            clock: parts.clock,
+            events: parts.events,
             monitor: parts.monitor,
             routing: parts.routing,
             saved: parts.saved,
@@ -145,21 +150,74 @@ impl Manager {
             reconcile_at: now,
             plan_from: now,
             todo: Todo { look: true, plan: true, observe: false, reconcile: true },
+        };
+        parts.tiers.into_iter().for_each(|tier| manager.add_source(tier));
+        manager
+    }
+
+    /// Listens to another tier from now on. Those of the embedder have the last word over those of the
+    /// configuration, and among these the later ones over the earlier.
+    pub(super) fn add_source(&mut self, (origin, mut tier): Named) {
+        /// The numbers of the embedder's tiers begin here.
+        const GIVEN: u16 = 1 << 15;
+        let first = if origin == Origin::Given { GIVEN } else { SAVED.0 + 1 };
+        let taken: BTreeSet<u16> = self.sources.iter().map(|source| source.id.0).collect();
+        // After the last of its kind; where there is no room after it, the first gap.
+        let end = if origin == Origin::Given { u16::MAX } else { GIVEN - 1 };
+        let after = taken.range(first..=end).next_back().map_or(Some(first), |last| last.checked_add(1));
+        let free = after.filter(|id| *id <= end).or_else(|| (first..=end).find(|id| !taken.contains(id)));
+        let Some(id) = free else { return };
+        if let Some(me) = &self.published {
+            tier.publish(me);
         }
+        let place = self.sources.partition_point(|source| source.id.0 < id);
+        self.sources.insert(
+            place,
+            Source {
+                tier,
+                origin,
+                id: TierId(id),
+                spoken: false,
+                public: None,
+                since: self.clock.now(),
+                last_error: None,
+                last_refusal: None,
+            },
+        );
+    }
+
+    /// Listens no more to those tiers. Members that only they know stay as long as their tunnels work.
+    pub(super) fn remove_sources(&mut self, mut which: impl FnMut(&Source) -> bool) -> usize {
+        let before = self.sources.len();
+        let roster = &mut self.roster;
+        self.sources.retain(|source| {
+            let removed = which(source);
+            if removed {
+                roster.lapse_all(source.id);
+            }
+            !removed
+        });
+        let removed = before - self.sources.len();
+        self.todo.plan |= removed > 0;
+        self.todo.look |= removed > 0;
+        removed
     }
 
     /// Does what there is to do. Ready when told to stop; routes and rules are gone then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(message) = self.inbox.poll(cx) {
+        while !self.inbox.stopped()
+            && let Poll::Ready(message) = self.inbox.poll(cx)
+        {
             match message {
                 Message::Peer { key, up } => self.peer(key, up),
+                Message::Path { key, path } => self.path(&key, path),
                 Message::Network => self.todo.look = true,
                 Message::Ask(question) => question(self),
-                Message::Stop => {
-                    self.end();
-                    return Poll::Ready(());
-                }
             }
+        }
+        if self.inbox.stopped() {
+            self.end();
+            return Poll::Ready(());
         }
         for index in 0..self.sources.len() {
             self.listen(index, cx);
@@ -167,16 +225,16 @@ impl Manager {
         if std::mem::take(&mut self.todo.look) {
             self.look();
         }
-        if self.todo.plan && clock::now() >= self.plan_from {
+        if self.todo.plan && self.clock.now() >= self.plan_from {
             self.todo.plan = false;
-            let begun = clock::now();
+            let begun = self.clock.now();
             self.plan();
-            self.plan_from = rest(begun, clock::now());
+            self.plan_from = rest(begun, self.clock.now());
         }
         if std::mem::take(&mut self.todo.observe) {
             self.publish_observed();
         }
-        let now = clock::now();
+        let now = self.clock.now();
         let due = now >= self.reconcile_at;
         if due {
             self.recount();
@@ -191,18 +249,29 @@ impl Manager {
     }
 
     fn peer(&mut self, key: PublicKey, up: bool) {
-        let label = self.labels.get(&key).map(String::as_str);
+        let peer = self.refs.get(&key);
+        let label = peer.map(|peer| peer.name.as_str());
+        // An answer to a question may have told it already.
+        let news = if up { self.up.insert(key) } else { self.up.remove(&key) };
         if up {
             info!(peer = label, "connected");
-            self.up.insert(key);
         } else {
             warn!(peer = label, "not connected, trying all of its endpoints");
-            self.up.remove(&key);
             // A member that no tier vouches for stays only as long as its tunnel works.
             self.todo.plan = true;
         }
+        if let Some(peer) = peer.filter(|_| news || !up) {
+            self.events.push(if up { Event::PeerUp(peer.clone()) } else { Event::PeerDown(peer.clone()) });
+        }
         self.todo.reconcile |= self.me.config.allow_down_peer_bypass;
         self.todo.observe = true;
+    }
+
+    fn path(&self, key: &PublicKey, path: Path) {
+        // A peer that is no member is none that was told of.
+        if let Some(peer) = self.refs.get(key) {
+            self.events.push(Event::PathChanged { peer: peer.clone(), path });
+        }
     }
 
     /// Asks the tunnel who is up: a notice may have been lost while there were too many.
@@ -211,12 +280,14 @@ impl Manager {
         let up = self
             .packets
             .ask(move |core| keys.into_iter().filter(|key| core.tunnel.is_up(key)).collect::<BTreeSet<_>>());
-        if let Ok(up) = up
-            && up != self.up
-        {
-            self.up = up;
+        let Ok(up) = up else { return };
+        for key in up.symmetric_difference(&std::mem::take(&mut self.up)) {
             self.todo.plan = true;
+            if let Some(peer) = self.refs.get(key).cloned() {
+                self.events.push(if up.contains(key) { Event::PeerUp(peer) } else { Event::PeerDown(peer) });
+            }
         }
+        self.up = up;
     }
 
     /// Takes what a tier has to tell.
@@ -249,11 +320,14 @@ impl Manager {
                 }
                 TierEvent::Connected => {
                     info!(tier = name, "connected");
-                    source.since = clock::now();
+                    self.events.push(Event::DiscoveryUp { name: name.to_owned() });
+                    source.since = self.clock.now();
                 }
                 TierEvent::Disconnected { reason } => {
                     warn!(tier = name, reason, "not connected; running links stay up, trying again");
-                    source.since = clock::now();
+                    let name = name.to_owned();
+                    self.events.push(Event::DiscoveryDown { name, reason: reason.clone() });
+                    source.since = self.clock.now();
                     source.last_error = Some(reason);
                 }
                 TierEvent::Refused { what, why } => {
@@ -268,8 +342,8 @@ impl Manager {
 
     /// Looks at the host's network, and tells the tiers if it changes what this node is.
     fn look(&mut self) {
-        match self.monitor.snapshot() {
-            Ok(interfaces) => self.interfaces = interfaces,
+        match self.monitor.as_mut().map(Monitor::snapshot).transpose() {
+            Ok(interfaces) => self.interfaces = interfaces.unwrap_or_default(),
             Err(error) => return warn!(%error, "cannot list the host's addresses"),
         }
         let public: Vec<IpAddr> = self.sources.iter().filter_map(|source| source.public).collect();
@@ -288,7 +362,9 @@ impl Manager {
     /// Turns members into peers, and touches those that changed.
     fn plan(&mut self) {
         let up = &self.up;
-        self.known = self.roster.members(|key| up.contains(key));
+        let known = self.roster.members(|key| up.contains(key));
+        tell_members(&self.events, &self.known, &known);
+        self.known = known;
         let local = self.me.local(&self.interfaces);
         let plan = mesh::plan(&local, self.known.iter().map(|known| &known.member));
         let told: BTreeSet<&Refusal> = self.plan.refusals.iter().collect();
@@ -303,10 +379,15 @@ impl Manager {
             for peer in &changes.removed {
                 info!(peer = peer.label, "left the mesh");
                 self.up.remove(&peer.public_key);
-                self.labels.remove(&peer.public_key);
+                self.refs.remove(&peer.public_key);
+                self.events.push(Event::PeerRemoved(peer_ref(peer)));
             }
-            for peer in changes.updated.iter().map(|update| &update.after).chain(&changes.added) {
-                self.labels.insert(peer.public_key, peer.label.clone());
+            for update in &changes.updated {
+                self.refs.insert(update.after.public_key, peer_ref(update.after));
+            }
+            for peer in &changes.added {
+                self.refs.insert(peer.public_key, peer_ref(peer));
+                self.events.push(Event::PeerAdded(peer_ref(peer)));
             }
             let preshared_key = self.me.preshared_key.clone();
             // The packet thread gets what differs and nothing else: it neither compares nor frees whole plans.
@@ -316,12 +397,13 @@ impl Manager {
             let _ = self.packets.post(move |core| follow(core, &from, &to, forbidden, &preshared_key));
             self.todo.reconcile = true;
         }
-        self.saved.keep(self.known.iter().map(|known| &known.member));
+        self.saved.keep(self.clock.now(), self.known.iter().map(|known| &known.member));
         self.todo.observe = true;
     }
 
     /// Brings the kernel's routes and rules to where they should be.
     fn reconcile(&mut self) {
+        let Some(routing) = &mut self.routing else { return };
         let bypass = self.me.config.allow_down_peer_bypass;
         let routed: Vec<IpNet> = self
             .plan
@@ -331,7 +413,7 @@ impl Manager {
             .flat_map(|peer| peer.allowed_ips.iter().copied())
             .filter(|prefix| !mesh::overlay::is_overlay(prefix.addr()))
             .collect();
-        self.routing.reconcile(routed);
+        routing.reconcile(routed);
     }
 
     /// Shares where the other members are seen, if asked to.
@@ -339,7 +421,7 @@ impl Manager {
         if !self.me.config.harvest_extra_endpoints {
             return;
         }
-        let Ok(seen) = self.packets.ask(|core| core.tunnel.observed(clock::now())) else { return };
+        let Ok(seen) = self.packets.ask(|core| core.tunnel.observed(core.clock.now())) else { return };
         let observed = mesh::harvest(&self.plan.peers, seen);
         for source in &mut self.sources {
             source.tier.publish_observed(&observed);
@@ -351,7 +433,8 @@ impl Manager {
         if now < self.clock_due {
             return;
         }
-        match self.state.keep_clock(now) {
+        let Some(state) = &mut self.state else { return };
+        match state.keep_clock(now) {
             Ok(due) => self.clock_due = due,
             Err(error) => {
                 warn!("{error}; trying again");
@@ -362,9 +445,12 @@ impl Manager {
 
     /// Leaves the host's network as it was found.
     pub(super) fn end(&mut self) {
-        self.routing.remove();
+        if let Some(routing) = &mut self.routing {
+            routing.remove();
+        }
         self.saved.save_now();
-        if let Err(error) = self.state.stop_clock(clock::now()) {
+        let stopped = self.state.as_mut().map_or(Ok(()), |state| state.stop_clock(self.clock.now()));
+        if let Err(error) = stopped {
             warn!("{error}");
         }
     }
@@ -395,7 +481,7 @@ fn follow(
     forbidden: Option<Vec<IpNet>>,
     preshared_key: &PresharedKey,
 ) {
-    let now = clock::now();
+    let now = core.clock.now();
     // First, so that no candidate slips through.
     if let Some(forbidden) = forbidden {
         core.tunnel.set_forbidden(now, &forbidden);

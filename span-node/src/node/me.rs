@@ -27,28 +27,29 @@ pub(super) struct Me {
     pub(super) nodename: String,
     /// The cipher suites it uses besides WireGuard's own.
     pub(super) suites: Suites,
-    /// The port WireGuard listens on.
+    /// The port WireGuard listens on; 0 if it is not reached at the host's addresses.
     pub(super) port: u16,
-    /// The interface of the mesh, whose addresses are not part of the underlay.
+    /// The interface of the mesh, whose addresses are not part of the underlay; 0 if it is none of the host's.
     pub(super) interface: u32,
+    /// What the interface is called.
+    pub(super) device: String,
 }
 
 impl Me {
     /// The record to publish.
     pub(super) fn describe(&self, interfaces: &Interfaces, public: &[IpAddr]) -> Member {
-        let addresses = self.addresses(interfaces);
+        let underlay = self.underlay(interfaces);
         let excluded = &self.config.advertised_networks;
         let reachable = Reachable {
-            addresses: &addresses,
-            public,
+            addresses: if self.port == 0 { &[] } else { &underlay },
+            public: if self.port == 0 { &[] } else { public },
             excluded,
             filter: self.config.endpoint_filters.as_ref(),
             port: self.port,
             extra: &self.config.extra_endpoints,
         };
         let endpoints = publish::endpoints(&reachable);
-        let own = self.config.addresses.iter().map(|address| IpNet::from(*address));
-        let all: Vec<IpNet> = addresses.into_iter().chain(own).collect();
+        let all = self.addresses(interfaces);
         Member {
             node_id: self.node_id.clone(),
             addresses: publish::addresses(&all, excluded),
@@ -70,12 +71,11 @@ impl Me {
 
     /// What decides which of the members' claims can be met.
     pub(super) fn local(&self, interfaces: &Interfaces) -> Local {
-        let own = self.config.addresses.iter().map(|address| IpNet::from(*address));
         Local {
             node_id: self.node_id.clone(),
             public_key: self.public_key,
             overlay: self.overlay,
-            addresses: self.addresses(interfaces).into_iter().chain(own).collect(),
+            addresses: self.addresses(interfaces),
             networks: self.config.advertised_networks.clone(),
             excluded: self.config.exclude_advertised_networks.clone(),
             peer_endpoints: self.config.peer_endpoint_filters.clone(),
@@ -83,10 +83,18 @@ impl Me {
         }
     }
 
-    /// The addresses of the host's interfaces, and the overlay address.
+    /// What others reach at the far end of this node's tunnels: its overlay address, the addresses it is
+    /// configured with, and those of the host if the interface is the host's.
     fn addresses(&self, interfaces: &Interfaces) -> Vec<IpNet> {
-        let underlay = interfaces.routed_addresses().filter(|address| address.interface != self.interface);
-        let overlay = IpNet::V6(Ipv6Net::new_assert(self.address, self.overlay.prefix_len()));
-        underlay.map(|address| address.prefix).chain([overlay]).collect()
+        let mut addresses = if self.interface == 0 { Vec::new() } else { self.underlay(interfaces) };
+        addresses.push(IpNet::V6(Ipv6Net::new_assert(self.address, self.overlay.prefix_len())));
+        addresses.extend(self.config.addresses.iter().map(|address| IpNet::from(*address)));
+        addresses
+    }
+
+    /// The addresses of the host's interfaces but the mesh's own.
+    fn underlay(&self, interfaces: &Interfaces) -> Vec<IpNet> {
+        let others = interfaces.routed_addresses().filter(|address| address.interface != self.interface);
+        others.map(|address| address.prefix).collect()
     }
 }

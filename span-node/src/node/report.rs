@@ -11,17 +11,16 @@ use span_core::mesh::{Known, PeerSpec};
 use span_core::time::Instant;
 use span_core::wireguard::DropReason;
 use span_discovery::tier::{Connection, Published};
-use span_nat::transport;
 
 use super::error::Stopped;
 use super::manager::{Manager, Source};
-use crate::clock;
 use crate::control::{Node, Peer, PeerState, Status, Tier, TierState};
 use crate::packet::Core;
 
 /// What the packet thread knows.
 struct Seen {
     peers: BTreeMap<PublicKey, Contact>,
+    mtu: u16,
     drops: BTreeMap<String, u64>,
 }
 
@@ -39,17 +38,17 @@ impl Manager {
     /// How the node is doing.
     pub(super) fn report(&self) -> Result<Status, Stopped> {
         let seen = self.packets.ask(|core| look(core))?;
-        let now = clock::now();
+        let now = self.clock.now();
         let peers =
             self.plan.peers.iter().map(|spec| self.peer_report(spec, seen.peers.get(&spec.public_key)));
         Ok(Status {
             peers: peers.collect(),
             discovery: self.sources.iter().map(|source| tier(source, now)).collect(),
-            node: self.node_report(now, seen.drops),
+            node: self.node_report(now, seen.mtu, seen.drops),
         })
     }
 
-    fn node_report(&self, now: Instant, dropped_packets: BTreeMap<String, u64>) -> Node {
+    fn node_report(&self, now: Instant, mtu: u16, dropped_packets: BTreeMap<String, u64>) -> Node {
         let me = &self.me;
         Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -60,8 +59,8 @@ impl Manager {
             cluster_id: me.cluster_id.as_str().to_owned(),
             public_key: me.public_key,
             overlay_address: me.address.into(),
-            interface: me.config.interface.to_string(),
-            mtu_bytes: me.config.mtu,
+            interface: me.device.clone(),
+            mtu_bytes: mtu,
             listen_port: me.port,
             ciphers: me.suites.with(Suite::default()).iter().map(|suite| suite.to_string()).collect(),
             endpoints: self.published.as_ref().map(|member| member.endpoints.clone()).unwrap_or_default(),
@@ -133,7 +132,7 @@ fn tier(source: &Source, now: Instant) -> Tier {
 
 /// Runs on the packet thread.
 fn look(core: &Core) -> Seen {
-    let now = clock::now();
+    let now = core.clock.now();
     let device = core.tunnel.device();
     let unix = device.unix_time(now).as_duration();
     let peers = device.peers().filter_map(|id| {
@@ -148,7 +147,7 @@ fn look(core: &Core) -> Seen {
         };
         Some((*peer.public_key, contact))
     });
-    Seen { peers: peers.collect(), drops: drops(core) }
+    Seen { peers: peers.collect(), mtu: core.tun.mtu(), drops: drops(core) }
 }
 
 /// Everything that was dropped anywhere, by reason.
@@ -156,9 +155,8 @@ fn drops(core: &Core) -> BTreeMap<String, u64> {
     let received = core.tunnel.device().counters();
     let inbound =
         DropReason::ALL.into_iter().map(|reason| (reason.name().to_owned(), received.dropped(reason)));
-    let sent = &core.transport.counters().drops;
-    let outbound =
-        transport::DropReason::ALL.into_iter().map(|reason| (reason.to_string(), sent.get(reason)));
+    let sent = core.transport.drops();
+    let outbound = sent.iter().map(|(reason, count)| (reason.to_string(), count));
     let host = [
         ("not an IP packet", core.drops.malformed),
         ("no peer has the destination", core.drops.no_route),

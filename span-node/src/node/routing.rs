@@ -46,6 +46,11 @@ impl Routing {
         Ok(())
     }
 
+    /// Wants another MTU from the next comparison on.
+    pub(super) fn set_mtu(&mut self, mtu: u16) {
+        self.desired.mtu = mtu;
+    }
+
     /// Repairs what others changed, and routes `routed` into the mesh from now on.
     pub(super) fn reconcile(&mut self, routed: Vec<IpNet>) {
         let expected = self.desired.routed != routed;

@@ -2,34 +2,45 @@
 //! gRPC, and nothing but parking the thread where it does not.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-
 /// Longest time between two polls: tiers without a descriptor look for changes then.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long a node that ends waits for what cannot be interrupted, such as looking up a name.
+#[cfg(feature = "service")]
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Most messages that wait for the manager.
 const MESSAGES: usize = 1024;
 
 /// A bounded queue that wakes its reader.
 pub(super) fn inbox<M>() -> (Outbox<M>, Inbox<M>) {
-    let (sender, receiver) = bounded(MESSAGES);
-    let waker = Arc::new(Mutex::new(Waker::noop().clone()));
-    (Outbox { sender, waker: Arc::clone(&waker) }, Inbox { receiver, waker })
+    let (sender, receiver) = sync_channel(MESSAGES);
+    let shared = Arc::new(Shared { waker: Mutex::new(Waker::noop().clone()), stopped: false.into() });
+    (Outbox { sender, shared: Arc::clone(&shared) }, Inbox { receiver, shared })
+}
+
+/// What both ends know.
+struct Shared {
+    waker: Mutex<Waker>,
+    /// The reader is to end. No message, because there is always room for it.
+    stopped: AtomicBool,
 }
 
 /// The writing end.
 pub(super) struct Outbox<M> {
-    sender: Sender<M>,
-    waker: Arc<Mutex<Waker>>,
+    sender: SyncSender<M>,
+    shared: Arc<Shared>,
 }
 
 impl<M> Clone for Outbox<M> {
     fn clone(&self) -> Self {
-        Outbox { sender: self.sender.clone(), waker: Arc::clone(&self.waker) }
+        Outbox { sender: self.sender.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -40,23 +51,46 @@ impl<M> Outbox<M> {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         };
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        self.wake();
         posted
+    }
+
+    /// Lets the reader look at everything again.
+    pub(super) fn wake(&self) {
+        self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
+
+    /// Asks the reader to end, whatever else waits.
+    pub(super) fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.wake();
     }
 }
 
 /// The reading end.
 pub(super) struct Inbox<M> {
     receiver: Receiver<M>,
-    waker: Arc<Mutex<Waker>>,
+    shared: Arc<Shared>,
 }
 
 impl<M> Inbox<M> {
     /// The next message, or nothing and a promise to wake `cx` when there is one.
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<M> {
         // Registered before looking, so that a message that comes in between is not slept through.
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
+        self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         self.receiver.try_recv().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Whether the reader is to end. After [`poll`](Self::poll) was pending, `cx` is woken for that too.
+    pub(super) fn stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+}
+
+impl<M> Drop for Inbox<M> {
+    fn drop(&mut self) {
+        // A waker may keep the whole runtime of its task.
+        *self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner) = Waker::noop().clone();
     }
 }
 
@@ -73,7 +107,7 @@ pub(super) trait Task {
 #[cfg(feature = "service")]
 pub(super) fn drive<T: Task>(mut task: T) -> io::Result<T::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    Ok(runtime.block_on(async {
+    let output = runtime.block_on(async {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         std::future::poll_fn(|cx| {
@@ -82,7 +116,9 @@ pub(super) fn drive<T: Task>(mut task: T) -> io::Result<T::Output> {
             task.poll(cx)
         })
         .await
-    }))
+    });
+    runtime.shutdown_timeout(FAREWELL);
+    Ok(output)
 }
 
 /// Polls `task` whenever it is woken, and every second, until it is ready.
@@ -148,5 +184,24 @@ mod tests {
         let (outbox, _inbox) = inbox();
         assert!((0..MESSAGES).all(|message| outbox.post(message)));
         assert!(!outbox.post(0));
+    }
+
+    #[test]
+    fn what_a_reader_has_not_read_goes_with_it() {
+        let (outbox, inbox) = inbox();
+        let (answer, receiver) = std::sync::mpsc::channel::<()>();
+        assert!(outbox.post(answer));
+        drop(inbox);
+        // Whoever asked waits for an answer or for the end of the question.
+        receiver.recv().unwrap_err();
+    }
+
+    #[test]
+    fn a_reader_with_more_messages_than_it_can_read_is_stopped_all_the_same() {
+        let (outbox, inbox) = inbox();
+        while outbox.post(1) {}
+        assert!(!inbox.stopped());
+        outbox.stop();
+        assert!(inbox.stopped());
     }
 }

@@ -14,7 +14,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// The members on disk and what they should be.
 pub(super) struct Saved {
-    cache: Cache,
+    /// `None` for a node that keeps nothing.
+    cache: Option<Cache>,
     members: Vec<Member>,
     /// When to write.
     due: Option<Instant>,
@@ -22,11 +23,14 @@ pub(super) struct Saved {
 
 impl Saved {
     /// Reads what was saved last. A cache that cannot be read is as good as none.
-    pub(super) fn load(cache: Cache) -> Self {
-        let members = cache.load().unwrap_or_else(|error| {
-            warn!("{error}");
-            Vec::new()
-        });
+    pub(super) fn load(cache: Option<Cache>) -> Self {
+        let load = |cache: &Cache| {
+            cache.load().unwrap_or_else(|error| {
+                warn!("{error}");
+                Vec::new()
+            })
+        };
+        let members = cache.as_ref().map(load).unwrap_or_default();
         Saved { cache, members, due: None }
     }
 
@@ -35,10 +39,10 @@ impl Saved {
     }
 
     /// Remembers these members instead, on disk within seconds.
-    pub(super) fn keep<'a>(&mut self, members: impl Iterator<Item = &'a Member> + Clone) {
-        if !members.clone().eq(&self.members) {
+    pub(super) fn keep<'a>(&mut self, now: Instant, members: impl Iterator<Item = &'a Member> + Clone) {
+        if self.cache.is_some() && !members.clone().eq(&self.members) {
             self.members = members.cloned().collect();
-            self.due.get_or_insert(clock::now() + SETTLE);
+            self.due.get_or_insert(now + SETTLE);
         }
     }
 
@@ -49,12 +53,10 @@ impl Saved {
     }
 
     pub(super) fn save_now(&mut self) {
-        if self.due.take().is_none() {
-            return;
-        }
+        let (Some(cache), Some(_)) = (&self.cache, self.due.take()) else { return };
         let stored = clock::entropy()
             .map_err(|error| error.to_string())
-            .and_then(|nonce| self.cache.store(&self.members, nonce).map_err(|error| error.to_string()));
+            .and_then(|nonce| cache.store(&self.members, nonce).map_err(|error| error.to_string()));
         if let Err(error) = stored {
             warn!("{error}");
         }

@@ -7,6 +7,7 @@ use span_core::mesh::NodeId;
 use span_discovery::service::client::{ServiceConfig, ServiceTier};
 use span_discovery::service::server::{Server, ServerConfig, ServerError};
 use span_discovery::tier::Tier;
+use span_discovery::url::ServiceUrl;
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -16,20 +17,19 @@ use super::routing::MARK;
 use crate::config::{Cluster, NodeConfig};
 use crate::state::State;
 
-/// The services the configuration names, as tiers.
-pub(super) fn clients(
+/// The client of a service, as a tier.
+pub(super) fn client(
+    url: &ServiceUrl,
     config: &NodeConfig,
     cluster: &Cluster,
     node_id: &NodeId,
-) -> impl Iterator<Item = Box<dyn Tier>> {
-    config.discovery.services.iter().map(move |url| {
-        let mut service =
-            ServiceConfig::new(url.clone(), cluster.id.clone(), cluster.secret.clone(), node_id.clone());
-        service.client_version = concat!("v", env!("CARGO_PKG_VERSION")).to_owned();
-        service.extra_roots.clone_from(&config.discovery.ca);
-        service.mark = mark(config);
-        Box::new(ServiceTier::new(service)) as Box<dyn Tier>
-    })
+) -> Box<dyn Tier> {
+    let mut service =
+        ServiceConfig::new(url.clone(), cluster.id.clone(), cluster.secret.clone(), node_id.clone());
+    service.client_version = concat!("v", env!("CARGO_PKG_VERSION")).to_owned();
+    service.extra_roots.clone_from(&config.discovery.ca);
+    service.mark = mark(config);
+    Box::new(ServiceTier::new(service))
 }
 
 /// Connections to discovery must not wait for the mesh they are to build.
@@ -38,11 +38,11 @@ fn mark(config: &NodeConfig) -> Option<u32> {
 }
 
 /// Opens the listener of the service this node serves, if the configuration wants one.
-pub(super) fn bind(config: &NodeConfig, state: &State) -> Result<Option<Server>, StartError> {
+pub(super) fn bind(config: &NodeConfig, state: Option<&State>) -> Result<Option<Server>, StartError> {
     let Some(listen) = config.discovery.serve else { return Ok(None) };
     let mut service = ServerConfig::new(listen);
     service.mark = mark(config);
-    service.snapshot = Some(state.file("discovery.binpb"));
+    service.snapshot = state.map(|state| state.file("discovery.binpb"));
     let server = Server::bind(service).map_err(|error| StartError::Source(error.to_string()))?;
     info!(address = %server.local_addr(), "serving discovery");
     Ok(Some(server))

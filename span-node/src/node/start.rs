@@ -2,22 +2,25 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::bounded;
 use ipnet::Ipv6Net;
 use span_core::key::PublicKey;
 use span_core::mesh::overlay;
 use span_core::tunnel::{self, Tunnel};
 use span_core::wireguard::PeerId;
 use span_discovery::cache::Cache;
-use span_discovery::tier::Tier;
 use span_nat::monitor::{Interfaces, Monitor};
+use span_nat::transport::Transport;
 use span_nat::transport::udp::{self, Udp};
-use span_tun::device::{Device as _, Tun};
+use span_tun::device::{Device, Tun};
 use zeroize::Zeroizing;
 
+use super::builder::{Builder, Inner, Outer};
 use super::control_plane::ControlPlane;
 use super::error::{NodeError, StartError};
+use super::events::Queue;
+use super::life::{Life, Role};
 use super::manager::{Manager, Message, Parts};
 use super::me::Me;
 use super::routing::{MARK, Routing};
@@ -25,158 +28,201 @@ use super::runtime::{self, Outbox};
 use super::saved::Saved;
 #[cfg(feature = "service")]
 use super::service::{self, Serving};
-use super::{Node, answers, control, sources, thread};
-use crate::clock;
+use super::sources::{self, Origin};
+use super::{Node, answers, control, thread};
+use crate::clock::{self, Clock};
 use crate::config::{NodeConfig, OverlayHost};
-use crate::packet::{self, Core, Notice, PacketLoop};
+use crate::packet::{Core, Notice, Notify, PacketLoop};
 use crate::state::State;
 
-/// Threads of a node; each reports its end once.
-const THREADS: usize = 3;
-
-/// What a node is started from.
-pub struct Builder {
-    config: NodeConfig,
-    tiers: Vec<Box<dyn Tier>>,
-}
-
-impl Builder {
-    pub(super) fn new(config: NodeConfig) -> Self {
-        Builder { config, tiers: Vec::new() }
-    }
-
-    /// Adds a source of members besides those the configuration names. It has the last word over them.
-    #[must_use]
-    pub fn tier(mut self, tier: Box<dyn Tier>) -> Self {
-        self.tiers.push(tier);
-        self
-    }
-
-    /// Starts the node.
-    ///
-    /// # Errors
-    /// See [`StartError`]. Nothing of the node is left then.
-    pub fn start(self) -> Result<Node, StartError> {
-        let Builder { config, tiers } = self;
-        let cluster = config.cluster.clone().ok_or(StartError::NoCluster)?;
-        let random = Zeroizing::new(entropy()?);
-        let mut state = State::open(&config.state_dir, &random)?;
-        let identity = state.identity().clone();
-        let public_key = identity.private_key.public_key();
-
-        let mut monitor = Monitor::new().map_err(system("opening a netlink socket"))?;
-        let interfaces = monitor.snapshot().map_err(system("listing the host's interfaces"))?;
-        let overlay = overlay::prefix(cluster.id.as_str());
-        let address = overlay_address(config.overlay_host, overlay, &public_key, &interfaces)?;
-
-        let mut all = sources::configured(&config, &cluster, &identity.node_id)?;
-        all.extend(tiers);
-        if all.is_empty() {
-            return Err(StartError::NoSource);
+/// Starts what the builder describes.
+pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
+    let Builder { config, tiers, inner, outer, identity, control, clock, own_clock, events } = builder;
+    let cluster = config.cluster.clone().ok_or(StartError::NoCluster)?;
+    let (identity, mut state) = match identity {
+        Some(identity) => (identity, None),
+        None => {
+            let random = Zeroizing::new(entropy()?);
+            let open = if own_clock { State::open_with_own_clock } else { State::open };
+            let state = open(&config.state_dir, &random)?;
+            (state.identity().clone(), Some(state))
         }
-        #[cfg(feature = "service")]
-        let server = service::bind(&config, &state)?;
+    };
+    let public_key = identity.private_key.public_key();
 
-        let mark = if config.routes { MARK } else { 0 };
-        let transport = Udp::bind(udp::Config { port: config.listen_port, mark, ..udp::Config::default() })?;
-        let tun = Tun::builder(config.interface.as_str()).mtu(config.mtu).open()?;
-        let mut routing = Routing::new(tun.index(), address, overlay, &config)?;
-        routing.set_up()?;
-
-        let control_path = config.control_socket();
-        let control = control::Control::bind(&control_path)
-            .map_err(|source| StartError::Control { path: control_path, source })?;
-
-        let now = clock::now();
-        let unix = state.start_clock(now, clock::unix())?;
-        let mut tunnel = Tunnel::new(Some(identity.private_key), now, unix, *Zeroizing::new(entropy()?));
-        let suites = config.cipher.suites();
-        tunnel.device_mut().accept_suites(suites);
-        let (outbox, inbox) = runtime::inbox();
-        let (hostname, nodename) = config.names(&machine_name());
-        let me = Me {
-            node_id: identity.node_id,
-            public_key,
-            preshared_key: cluster.secret.preshared_key(),
-            address,
-            overlay,
-            hostname,
-            nodename,
-            cluster_id: cluster.id.clone(),
-            suites,
-            port: transport.local_port(),
-            interface: tun.index(),
-            config,
-        };
-        let watcher = Monitor::new().map_err(system("opening a netlink socket"))?;
-        let core = Core::new(tunnel, Box::new(tun), transport).map_err(system("setting up the interface"))?;
-        let (packets, handle) = PacketLoop::new(core, Some(watcher), notify(outbox.clone()))
-            .map_err(system("setting up the packet thread"))?;
-        let saved = Saved::load(Cache::new(&state.file("members.cache"), &cluster.id, &cluster.secret));
-        let manager = Manager::new(Parts {
-            me,
-            tiers: all,
-            packets: handle.clone(),
-            inbox,
-            monitor,
-            routing,
-            saved,
-            state,
-        });
-        let manage = move || {
-            runtime::drive(ControlPlane {
-                manager,
-                #[cfg(feature = "service")]
-                serving: Serving::new(server),
-                managed: false,
-            })
-        };
-        spawn(packets, manage, control, handle, outbox)
+    let mut tiers: Vec<_> = tiers.into_iter().map(|tier| (Origin::Given, tier)).collect();
+    let configured = sources::configured(&config, &cluster, &identity.node_id, &Default::default());
+    tiers.splice(..0, configured.map_err(StartError::Source)?);
+    if tiers.is_empty() {
+        return Err(StartError::NoSource);
     }
+    #[cfg(feature = "service")]
+    let server = service::bind(&config, state.as_ref())?;
+
+    let transport = open_transport(outer, &config)?;
+    let managed = matches!(inner, Inner::Create);
+    let device = open_device(inner, &config)?;
+    if device.descriptor().is_none() {
+        return Err(StartError::NotPollable("device"));
+    }
+    if transport.descriptors().is_empty() {
+        return Err(StartError::NotPollable("transport"));
+    }
+
+    // What happens to the host's network matters to whoever is reached at its addresses.
+    let of_the_host = transport.local_port() != 0 || device.index() != 0;
+    let watch = || of_the_host.then(Monitor::new).transpose().map_err(system("opening a netlink socket"));
+    let mut monitor = watch()?;
+    let interfaces = monitor.as_mut().map(Monitor::snapshot).transpose();
+    let interfaces = interfaces.map_err(system("listing the host's interfaces"))?.unwrap_or_default();
+    let overlay = overlay::prefix(cluster.id.as_str());
+    let address = overlay_address(config.overlay_host, overlay, &public_key, &interfaces)?;
+    let routing = match managed {
+        true => {
+            let mut routing = Routing::new(device.index(), address, overlay, &config)?;
+            routing.set_up()?;
+            Some(routing)
+        }
+        false => None,
+    };
+
+    let control = control.then(|| {
+        let path = config.control_socket();
+        control::Control::bind(&path).map_err(|source| StartError::Control { path, source })
+    });
+    let control = control.transpose()?;
+
+    let (now, wall) = (clock.now(), clock.unix());
+    let unix = match &mut state {
+        Some(state) => state.start_clock(now, wall)?,
+        None => wall,
+    };
+    let mut tunnel = Tunnel::new(Some(identity.private_key), now, unix, *Zeroizing::new(entropy()?));
+    let suites = config.cipher.suites();
+    tunnel.device_mut().accept_suites(suites);
+    let (hostname, nodename) = config.names(&machine_name());
+    let me = Me {
+        node_id: identity.node_id,
+        public_key,
+        preshared_key: cluster.secret.preshared_key(),
+        address,
+        overlay,
+        hostname,
+        nodename,
+        cluster_id: cluster.id.clone(),
+        suites,
+        port: transport.local_port(),
+        interface: device.index(),
+        device: device.name().to_owned(),
+        config,
+    };
+
+    let (outbox, inbox) = runtime::inbox();
+    let events = Queue::new(events).map_err(system("making a descriptor for events"))?;
+    let core = Core::new(tunnel, device, transport, Arc::clone(&clock))
+        .map_err(system("setting up the interface"))?;
+    let notify = notify(outbox.clone(), Arc::clone(&clock), Arc::clone(&events));
+    let (packets, handle) =
+        PacketLoop::new(core, watch()?, notify).map_err(system("setting up the packet thread"))?;
+    let cache = |state: &State| Cache::new(&state.file("members.cache"), &cluster.id, &cluster.secret);
+    let saved = Saved::load(state.as_ref().map(cache));
+    let manager = Manager::new(Parts {
+        me,
+        tiers,
+        packets: handle.clone(),
+        inbox,
+        clock,
+        events: Arc::clone(&events),
+        monitor,
+        routing,
+        saved,
+        state,
+    });
+    let manage = move || {
+        runtime::drive(ControlPlane {
+            manager,
+            #[cfg(feature = "service")]
+            serving: Serving::new(server),
+            managed: false,
+        })
+    };
+
+    let stopper = control.as_ref().map(control::Control::stopper);
+    let life = Life::new(outbox.clone(), handle.clone(), stopper, Arc::clone(&events));
+    let node = Node { life, packets: handle, manager: outbox, events, threads: Mutex::default() };
+    let started = spawn(&node, packets, manage, control);
+    node.life.started();
+    started.map(|()| node)
 }
 
-/// Starts the threads. What was started ends again if a later one cannot be.
+/// Starts the threads. What was started ends again with the node if a later one cannot be.
 fn spawn(
+    node: &Node,
     packets: PacketLoop,
     manage: impl FnOnce() -> io::Result<Result<(), NodeError>> + Send + 'static,
-    control: control::Control,
-    handle: packet::Handle,
-    outbox: Outbox<Message>,
-) -> Result<Node, StartError> {
-    let (end, ended) = bounded(THREADS);
-    let mut node =
-        Node { packets: handle, manager: outbox.clone(), control: None, threads: Vec::new(), ended };
-    let start = system("starting a thread");
-    let manage = move || manage().map_err(NodeError::Runtime)?;
-    node.threads.push(thread::start(super::MANAGER, end.clone(), manage).map_err(&start)?);
-    let carry = move || packets.run().map_err(NodeError::Packets);
-    node.threads.push(thread::start(super::PACKETS, end.clone(), carry).map_err(&start)?);
-    let stopper = control.stopper();
-    let answer = move || {
-        control.serve(|question| answers::answer(&outbox, question));
-        Ok(())
+    control: Option<control::Control>,
+) -> Result<(), StartError> {
+    let mut threads = node.threads();
+    let mut start = |role, body: Box<dyn FnOnce() -> Result<(), NodeError> + Send>| {
+        let thread = thread::start(role, &node.life, body).map_err(system("starting a thread"))?;
+        threads.push(thread);
+        Ok::<_, StartError>(())
     };
-    node.threads.push(thread::start(super::CONTROL, end, answer).map_err(&start)?);
-    node.control = Some(stopper);
-    Ok(node)
+    start(Role::Manager, Box::new(move || manage().map_err(NodeError::Runtime)?))?;
+    start(Role::Packets, Box::new(move || packets.run().map_err(NodeError::Packets)))?;
+    if let Some(control) = control {
+        let outbox = node.manager.clone();
+        let answer = move || {
+            control.serve(|question| answers::answer(&outbox, question));
+            Ok(())
+        };
+        start(Role::Control, Box::new(answer))?;
+    }
+    Ok(())
+}
+
+fn open_transport(outer: Outer, config: &NodeConfig) -> Result<Box<dyn Transport>, StartError> {
+    let mark = if config.routes { MARK } else { 0 };
+    let udp = udp::Config { port: config.listen_port, mark, ..udp::Config::default() };
+    Ok(match outer {
+        Outer::Bind => Box::new(Udp::bind(udp)?),
+        Outer::Sockets { ipv4, ipv6 } => Box::new(Udp::from_sockets(ipv4, ipv6, udp)?),
+        Outer::Transport(transport) => transport,
+    })
+}
+
+fn open_device(inner: Inner, config: &NodeConfig) -> Result<Box<dyn Device>, StartError> {
+    Ok(match inner {
+        Inner::Create => Box::new(Tun::builder(config.interface.as_str()).mtu(config.mtu).open()?),
+        Inner::Device(device) => device,
+        Inner::Descriptor(fd) => Box::new(Tun::from_fd(fd)?),
+    })
 }
 
 /// Tells the manager what concerns it of what happens on the packet thread.
-fn notify(outbox: Outbox<Message>) -> packet::Notify {
+fn notify(outbox: Outbox<Message>, clock: Arc<dyn Clock>, events: Arc<Queue>) -> Notify {
     Box::new(move |tunnel, notice| {
-        let peer = |peer: PeerId, up: bool| {
-            let key = *tunnel.device().peer(clock::now(), peer)?.public_key;
-            Some(Message::Peer { key, up })
-        };
+        let key = |peer: PeerId| Some(*tunnel.device().peer(clock.now(), peer)?.public_key);
         let message = match notice {
             Notice::Network => Some(Message::Network),
-            Notice::Tunnel(tunnel::Event::PeerUp { peer: id }) => peer(id, true),
-            Notice::Tunnel(tunnel::Event::PeerDown { peer: id }) => peer(id, false),
+            Notice::Tunnel(tunnel::Event::PeerUp { peer }) => {
+                key(peer).map(|key| Message::Peer { key, up: true })
+            }
+            Notice::Tunnel(tunnel::Event::PeerDown { peer }) => {
+                key(peer).map(|key| Message::Peer { key, up: false })
+            }
+            Notice::Tunnel(tunnel::Event::PathChanged { peer, path, .. }) => {
+                key(peer).map(|key| Message::Path { key, path })
+            }
             Notice::Tunnel(_) => None,
         };
-        if let Some(message) = message {
-            // A manager that cannot keep up asks the tunnel by itself.
-            outbox.post(message);
+        // A manager that cannot keep up asks the tunnel by itself who is up.
+        let told_later = matches!(message, Some(Message::Peer { .. } | Message::Network));
+        if let Some(message) = message
+            && !outbox.post(message)
+            && !told_later
+        {
+            events.missed(1);
         }
     })
 }
@@ -197,7 +243,7 @@ fn overlay_address(
 }
 
 /// What the machine calls itself.
-fn machine_name() -> String {
+pub(super) fn machine_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

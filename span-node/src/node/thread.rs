@@ -2,21 +2,23 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::Sender;
-
 use super::error::NodeError;
+use super::life::{Life, Role};
 
-/// Starts `body` on a thread of its own and reports its end, a panic included.
+/// Starts `body` on a thread of its own and tells `life` of its end, a panic included.
 pub(super) fn start(
-    name: &'static str,
-    ended: Sender<Result<(), NodeError>>,
+    role: Role,
+    life: &Arc<Life>,
     body: impl FnOnce() -> Result<(), NodeError> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name.into()).spawn(move || {
-        let end = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(NodeError::Panicked(name)));
-        // Nobody listens to the second thread that ends.
-        let _ = ended.try_send(end);
-    })
+    life.begin();
+    let ended = Arc::clone(life);
+    let thread = Builder::new().name(role.name().into()).spawn(move || {
+        let end = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(NodeError::Panicked(role.name())));
+        ended.ended(role, end);
+    });
+    thread.inspect_err(|_| life.ended(role, Ok(())))
 }

@@ -40,7 +40,8 @@ impl Alarm {
 
     /// Lets it go off at `deadline` or sooner.
     pub(super) fn set(&mut self, now: Instant, deadline: Instant) -> io::Result<()> {
-        if self.set.is_some_and(|set| set <= deadline) {
+        // One that should have gone off, and has not, went by a clock that has jumped since.
+        if self.set.is_some_and(|set| now < set && set <= deadline) {
             return Ok(());
         }
         // A duration of zero would take the alarm back.

@@ -1,8 +1,8 @@
 //! How other threads reach the packet thread.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 
 use super::Core;
@@ -21,13 +21,13 @@ pub(crate) struct Stopped;
 /// The other threads' end of the packet thread.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
     waker: Arc<Waker>,
 }
 
 impl Handle {
     pub(super) fn new(waker: Waker) -> (Self, Receiver<Command>) {
-        let (commands, receiver) = bounded(COMMANDS);
+        let (commands, receiver) = sync_channel(COMMANDS);
         (Handle { commands, waker: Arc::new(waker) }, receiver)
     }
 
@@ -44,7 +44,7 @@ impl Handle {
         &self,
         question: impl FnOnce(&mut Core) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
-        let (answer, receiver) = bounded(1);
+        let (answer, receiver) = channel();
         self.post(move |core| {
             // Whoever asked may have been interrupted.
             let _ = answer.send(question(core));

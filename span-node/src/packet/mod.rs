@@ -13,9 +13,10 @@ mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use span_core::path::{Path, Source};
@@ -23,14 +24,14 @@ use span_core::time::Instant;
 use span_core::tunnel::{self, Tunnel};
 use span_core::wireguard::Sealer;
 use span_nat::monitor::Monitor;
-use span_nat::transport::udp::{BindError, Udp};
-use span_nat::transport::{SendBatch, Transport as _};
+use span_nat::transport::udp::BindError;
+use span_nat::transport::{SendBatch, Transport};
 use span_tun::device::Device;
 
 pub(crate) use command::{Handle, Stopped};
 pub(crate) use outbound::Drops;
 
-use crate::clock;
+use crate::clock::Clock;
 use alarm::Alarm;
 use command::Command;
 use inbound::Inbound;
@@ -51,7 +52,8 @@ const FRAMES_A_TURN: usize = 64;
 pub(crate) struct Core {
     pub(crate) tunnel: Tunnel,
     pub(crate) tun: Box<dyn Device>,
-    pub(crate) transport: Udp,
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Packets of the host that did not leave.
     pub(crate) drops: Drops,
     /// The transport's descriptors are others than before.
@@ -60,9 +62,14 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(tunnel: Tunnel, tun: Box<dyn Device>, transport: Udp) -> io::Result<Self> {
-        let mut core =
-            Core { tunnel, tun, transport, drops: Drops::default(), rebound: false, stopping: false };
+    pub(crate) fn new(
+        tunnel: Tunnel,
+        tun: Box<dyn Device>,
+        transport: Box<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let drops = Drops::default();
+        let mut core = Core { tunnel, tun, transport, clock, drops, rebound: false, stopping: false };
         core.follow_mtu()?;
         Ok(core)
     }
@@ -81,6 +88,12 @@ impl Core {
         // Refused, or already there: the descriptors are those that are polled already.
         self.rebound |= self.transport.local_port() != before;
         Ok(())
+    }
+
+    /// Looks again at what the device is like.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        self.tun.refresh()?;
+        self.follow_mtu()
     }
 
     fn stop(&mut self) {
@@ -136,8 +149,9 @@ impl PacketLoop {
         }
         let alarm = Alarm::new()?;
         poll.registry().register(&mut SourceFd(&alarm.descriptor()), ALARM, Interest::READABLE)?;
-        let inbound = Inbound::new(clock::now(), &*core.tun);
         core.rebound = false;
+        let now = core.clock.now();
+        let inbound = Inbound::new(now, &*core.tun);
         let mut this = PacketLoop {
             poll,
             core,
@@ -146,7 +160,7 @@ impl PacketLoop {
             alarm,
             notify,
             inbound,
-            outbound: Outbound::new(clock::now()),
+            outbound: Outbound::new(now),
             tun_ready: true,
             readable: 0,
             awaits_room: false,
@@ -176,10 +190,12 @@ impl PacketLoop {
                     ALARM => self.alarm.went_off(),
                     Token(token) => {
                         if event.is_readable() || event.is_error() {
-                            self.readable |= 1 << (token - TRANSPORT);
+                            let bit = 1_u64.checked_shl((token - TRANSPORT) as u32);
+                            self.readable |= bit.unwrap_or(u64::MAX);
                         }
                         if event.is_writable() && self.outbound.blocked() {
-                            self.outbound.flush(clock::now(), &mut sides(&mut self.core));
+                            let now = self.core.clock.now();
+                            self.outbound.flush(now, &mut sides(&mut self.core));
                         }
                     }
                 }
@@ -188,7 +204,7 @@ impl PacketLoop {
                 self.follow_network()?;
             }
             self.obey()?;
-            self.work(clock::now())?;
+            self.work(self.core.clock.now())?;
             self.await_room()?;
         }
         Ok(())
@@ -200,7 +216,7 @@ impl PacketLoop {
             return Ok(Some(Duration::ZERO));
         }
         if let Some((deadline, _)) = self.core.tunnel.poll_timeout() {
-            self.alarm.set(clock::now(), deadline)?;
+            self.alarm.set(self.core.clock.now(), deadline)?;
         }
         Ok(None)
     }
@@ -249,10 +265,9 @@ impl PacketLoop {
         if !changed {
             return Ok(());
         }
-        self.core.tun.refresh()?;
-        self.core.follow_mtu()?;
+        self.core.refresh()?;
         let lost = lost_sources(&self.core, monitor);
-        self.core.tunnel.network_changed(clock::now(), |source| !lost.contains(source));
+        self.core.tunnel.network_changed(self.core.clock.now(), |source| !lost.contains(source));
         (self.notify)(&self.core.tunnel, Notice::Network);
         Ok(())
     }
@@ -303,7 +318,7 @@ fn longest_frame(mtu: usize) -> u32 {
 fn lost_sources(core: &Core, monitor: &mut Monitor) -> BTreeSet<Source> {
     /// Each costs a question to the kernel while packets wait.
     const QUESTIONS_A_SOURCE: usize = 32;
-    let (now, mark) = (clock::now(), core.transport.mark());
+    let (now, mark) = (core.clock.now(), core.transport.mark());
     let device = core.tunnel.device();
     let mut asked: BTreeMap<Source, usize> = BTreeMap::new();
     let mut lost = BTreeSet::new();
@@ -324,5 +339,5 @@ fn lost_sources(core: &Core, monitor: &mut Monitor) -> BTreeSet<Source> {
 }
 
 fn sides(core: &mut Core) -> Sides<'_> {
-    Sides { tun: &mut *core.tun, tunnel: &mut core.tunnel, transport: &mut core.transport }
+    Sides { tun: &mut *core.tun, tunnel: &mut core.tunnel, transport: &mut *core.transport }
 }

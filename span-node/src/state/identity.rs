@@ -1,11 +1,14 @@
+use std::io;
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
 use span_core::key::PrivateKey;
 use span_core::mesh::NodeId;
 use span_discovery::identity::new_node_id;
 use zeroize::Zeroizing;
 
 use super::{StateError, files};
+use crate::clock;
 
 /// Who a node is. Made once, kept as long as the state directory.
 #[derive(Clone, Debug)]
@@ -14,6 +17,25 @@ pub struct Identity {
     pub node_id: NodeId,
     /// Its WireGuard key.
     pub private_key: PrivateKey,
+}
+
+impl Identity {
+    /// A new identity, which nobody has had before.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn generate() -> io::Result<Self> {
+        Ok(make(&Zeroizing::new(clock::entropy()?)))
+    }
+
+    /// The identity of a node that has nothing but its key: its id follows from the public key.
+    pub fn from_key(private_key: PrivateKey) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"span node id")
+            .chain_update(private_key.public_key().as_bytes())
+            .finalize();
+        Identity { node_id: new_node_id(&digest.into()), private_key }
+    }
 }
 
 const REMEDY: &str = "put back a copy of it, or remove it to become a new node";

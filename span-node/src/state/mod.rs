@@ -104,6 +104,12 @@ impl State {
         Self::open_in_boot(directory, random, boot.trim())
     }
 
+    /// As [`open`](Self::open), for a node with a clock of its own: nothing is known of how it went on since
+    /// the last run.
+    pub fn open_with_own_clock(directory: &Path, random: &[u8; 64]) -> Result<Self, StateError> {
+        Self::open_in_boot(directory, random, "")
+    }
+
     fn open_in_boot(directory: &Path, random: &[u8; 64], boot: &str) -> Result<Self, StateError> {
         files::make_directory(directory)?;
         let lock = files::lock(directory)?;
