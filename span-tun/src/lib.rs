@@ -1,6 +1,7 @@
 //! The inner side of a Span node: where the packets of the host come from and go to.
 //!
 //! * [`device`]: a TUN interface that hands out super-packets of up to 64 KiB, and a memory pair for tests.
+//! * `netstack` (feature `netstack`): TCP, UDP and ping in this process, as a device without a TUN.
 //! * [`offload`]: what a network card would do with such a super-packet, in software and without `unsafe`:
 //!   cut it into packets, put a burst of packets together again, checksums, ICMP errors.
 //! * [`route`] (Linux): addresses, policy rule, routing table and nftables rules of KubeSpan, reconciled
@@ -15,6 +16,8 @@
 #![deny(unsafe_code)]
 
 pub mod device;
+#[cfg(feature = "netstack")]
+pub mod netstack;
 pub mod offload;
 #[cfg(target_os = "linux")]
 pub mod route;

@@ -215,8 +215,15 @@ impl PacketLoop {
         if self.readable != 0 || (self.tun_ready && !self.outbound.blocked()) {
             return Ok(Some(Duration::ZERO));
         }
-        if let Some((deadline, _)) = self.core.tunnel.poll_timeout() {
-            self.alarm.set(self.core.clock.now(), deadline)?;
+        let tunnel = self.core.tunnel.poll_timeout().map(|(deadline, _)| deadline);
+        // With nothing to send into, a device that is due waits like everything else.
+        let device = self.core.tun.deadline().filter(|_| !self.outbound.blocked());
+        if let Some(deadline) = tunnel.into_iter().chain(device).min() {
+            let now = self.core.clock.now();
+            if device.is_some_and(|due| due <= now) {
+                return Ok(Some(Duration::ZERO));
+            }
+            self.alarm.set(now, deadline)?;
         }
         Ok(None)
     }
@@ -227,6 +234,7 @@ impl PacketLoop {
         if self.readable != 0 && self.inbound.pump(now, self.readable, sides)? == Turn::Over {
             self.readable = 0;
         }
+        self.tun_ready |= sides.tun.deadline().is_some_and(|deadline| deadline <= now);
         if self.tun_ready && !self.outbound.blocked() {
             let turn = self.outbound.pump(now, FRAMES_A_TURN, sides)?;
             self.tun_ready = turn == Turn::More || self.outbound.blocked();

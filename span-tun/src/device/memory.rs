@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bell::Bell;
 use super::{Descriptor, Device};
 use crate::offload::{MAX_PARTS, VirtioHeader};
 
@@ -129,52 +130,6 @@ impl Queue {
     }
 }
 
-/// Makes a queue something to wait on: readable while the queue is not empty. Only used under its lock.
-#[cfg(target_os = "linux")]
-#[derive(Debug)]
-struct Bell(std::os::fd::OwnedFd);
-
-#[cfg(target_os = "linux")]
-impl Bell {
-    fn new() -> io::Result<Self> {
-        use rustix::event::{EventfdFlags, eventfd};
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-    }
-
-    fn ring(&self) {
-        // Fails only when the counter is full, and then the bell rings already.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-
-    fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
-    }
-
-    fn descriptor(&self) -> Option<Descriptor> {
-        use std::os::fd::AsRawFd;
-        Some(self.0.as_raw_fd())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct Bell;
-
-#[cfg(not(target_os = "linux"))]
-impl Bell {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    fn ring(&self) {}
-
-    fn clear(&self) {}
-
-    fn descriptor(&self) -> Option<Descriptor> {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,8 +157,7 @@ mod tests {
         use std::os::fd::BorrowedFd;
         let (mut a, mut b) = pair(1420, 4).unwrap();
         let readable = |memory: &Memory| {
-            let bell: &std::os::fd::OwnedFd = &memory.incoming.bell.0;
-            let fd: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(bell);
+            let fd: BorrowedFd<'_> = memory.incoming.bell.as_fd();
             poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&Timespec::default())).unwrap() == 1
         };
         assert!(!readable(&b));

@@ -1,10 +1,13 @@
 //! Where packets of the host come from and go to.
 
+pub(crate) mod bell;
 #[cfg(target_os = "linux")]
 mod linux;
 pub mod memory;
 
 use std::io::{self, IoSlice};
+
+use span_core::time::Instant;
 
 use crate::offload::VirtioHeader;
 
@@ -72,6 +75,13 @@ pub trait Device: Send {
     /// What to wait on (level-triggered) until [`Device::recv`] has something; `None` if there is no such thing.
     fn descriptor(&self) -> Option<Descriptor>;
 
+    /// When [`Device::recv`] is to be called even if the descriptor says nothing, on the clock of the packet
+    /// loop; `None` if never. What lies in the past is due now: a frame that was sent here may already have an
+    /// answer, and then there is no need to wake anybody.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
     /// Whether [`Device::send`] takes UDP super-packets. TCP is always fine.
     fn accepts_udp_segmentation(&self) -> bool;
 
@@ -103,6 +113,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
     fn descriptor(&self) -> Option<Descriptor> {
         (**self).descriptor()
+    }
+    fn deadline(&self) -> Option<Instant> {
+        (**self).deadline()
     }
     fn accepts_udp_segmentation(&self) -> bool {
         (**self).accepts_udp_segmentation()

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 
+use span_core::time::Instant;
+
 use crate::device::{Descriptor, Device};
 use crate::offload::VirtioHeader;
 
@@ -150,6 +152,10 @@ impl<D: Device> Device for Fault<D> {
 
     fn descriptor(&self) -> Option<Descriptor> {
         self.inner.descriptor()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline()
     }
 
     fn accepts_udp_segmentation(&self) -> bool {

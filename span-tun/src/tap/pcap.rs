@@ -1,6 +1,8 @@
 use std::io::{self, IoSlice, Write};
 use std::time::Duration;
 
+use span_core::time::Instant;
+
 use crate::device::{Descriptor, Device};
 use crate::offload::VirtioHeader;
 
@@ -101,6 +103,10 @@ impl<D: Device, W: Write + Send, C: FnMut() -> Duration + Send> Device for Pcap<
 
     fn descriptor(&self) -> Option<Descriptor> {
         self.inner.descriptor()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline()
     }
 
     fn accepts_udp_segmentation(&self) -> bool {
