@@ -1,9 +1,14 @@
 //! Development tasks of the Span workspace.
 //!
 //! `cargo run -p xtask -- codegen` writes the Rust of the discovery protocol from its `.proto` files;
-//! `codegen --check` writes nothing and fails if what is checked in differs.
+//! `header` the C header from the Rust of `span-ffi`. With `--check` both write nothing and fail if what is
+//! checked in differs.
+//!
+//! `install-c --prefix DIR` builds `libspan` and puts it, its header and its `span.pc` where C compilers find them.
 
 mod codegen;
+mod header;
+mod install_c;
 
 use std::process::ExitCode;
 
@@ -13,8 +18,14 @@ fn main() -> ExitCode {
     let outcome = match args.as_slice() {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        ["header"] => header::write(),
+        ["header", "--check"] => header::check(),
+        ["install-c", options @ ..] => install_c::install(options),
         _ => {
-            eprintln!("usage: cargo run -p xtask -- codegen [--check]");
+            eprintln!("usage: cargo run -p xtask -- codegen|header [--check]");
+            eprintln!(
+                "       cargo run -p xtask -- install-c --prefix DIR [--libdir DIR] [--destdir DIR] [--profile NAME]"
+            );
             return ExitCode::from(2);
         }
     };

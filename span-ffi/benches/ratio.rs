@@ -1,0 +1,250 @@
+//! How fast sealing and opening are through C, compared with Rust in the same run: `cargo bench -p span-ffi`.
+//!
+//! Builds `libspan.so` as it is released and a C program's code on top of it, then lets both sides do the same
+//! work in turn, in batches of 32 packets. The figures are the best round of each.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant as Clock;
+use std::{env, fs, mem, ptr};
+
+use span_core::crypto::Suite;
+use span_core::key::PrivateKey;
+use span_core::time::{Instant, UnixTime};
+use span_core::tunnel::Tunnel;
+use span_core::wireguard::{Inbound, Outbound, PeerId, Reserve, Sealer};
+use span_core::{path, tunnel};
+
+const BATCH: usize = 32;
+/// Batches timed together, few enough to stay in the cache.
+const BATCHES: usize = 4;
+const ROUNDS: usize = 2000;
+const NOW: Instant = Instant::ORIGIN;
+
+fn main() {
+    let c = Library::build();
+    println!("batches of {BATCH}, ns for a packet       Rust       C    C's speed in Rust's");
+    for (cipher, suite) in [(0, Suite::ChaCha20Poly1305), (1, Suite::Aes256Gcm)] {
+        for len in [64, 512, 1420] {
+            let datagram = Sealer::slot_len(len, 1420);
+            for (layout, stride) in [("side by side", datagram), ("2048 apart", 2048)] {
+                measure(&c, cipher, suite, layout, len, stride);
+            }
+        }
+    }
+}
+
+fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, stride: usize) {
+    let datagram = Sealer::slot_len(len, 1420);
+    let mut rust = Pair::new(suite);
+    let there = (c.new)(cipher);
+    assert!(!there.is_null(), "two tunnels in C");
+    let mut arena = vec![0; BATCHES * BATCH * stride];
+    let mut best = [[f64::INFINITY; 2]; 3];
+    for _ in 0..ROUNDS {
+        for side in [0, 1] {
+            // What is sealed has no headers to look at any more.
+            for lookup in [false, true] {
+                fill(&mut arena, stride, len);
+                let start = Clock::now();
+                for batch in arena.chunks_exact_mut(BATCH * stride) {
+                    let sealed = if side == 0 {
+                        rust.seal(black_box(&mut *batch), stride, datagram, lookup)
+                    } else {
+                        (c.seal)(
+                            there,
+                            black_box(&mut *batch).as_mut_ptr(),
+                            batch.len(),
+                            stride,
+                            len,
+                            lookup.into(),
+                        )
+                    };
+                    assert_eq!(sealed, BATCH);
+                }
+                note(&mut best[usize::from(lookup)][side], start);
+            }
+            let start = Clock::now();
+            for batch in arena.chunks_exact_mut(BATCH * stride) {
+                let opened = if side == 0 {
+                    rust.open(black_box(&mut *batch), stride, datagram)
+                } else {
+                    (c.open)(there, black_box(&mut *batch).as_mut_ptr(), batch.len(), stride, datagram)
+                };
+                assert_eq!(opened, BATCH);
+            }
+            note(&mut best[2][side], start);
+        }
+    }
+    (c.free)(there);
+    for (work, [rust, c]) in ["seal to a peer", "seal by address", "open"].into_iter().zip(best) {
+        println!(
+            "{:<17} {len:>4} B {layout:<12} {work:<15} {rust:>6.1}  {c:>6.1}    {:.3}",
+            suite.name(),
+            rust / c
+        );
+    }
+}
+
+fn note(best: &mut f64, start: Clock) {
+    let nanos = start.elapsed().as_nanos() as f64 / (BATCHES * BATCH) as f64;
+    *best = best.min(nanos);
+}
+
+fn fill(arena: &mut [u8], stride: usize, len: usize) {
+    for slot in arena.chunks_exact_mut(stride) {
+        let packet = &mut slot[Sealer::PLAINTEXT_AT..][..len];
+        packet[..4].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8]);
+        packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    }
+}
+
+/// The same as in `ratio.c`.
+struct Pair {
+    alice: Tunnel,
+    bob: Tunnel,
+    bob_at_alice: PeerId,
+    alice_path: path::Path,
+}
+
+impl Pair {
+    fn new(suite: Suite) -> Self {
+        let key = |byte| PrivateKey::from_bytes([byte; 32]);
+        let paths = [1, 2].map(|host| path::Path::udp(([192, 0, 2, host], 51820).into()));
+        let end = |own: u8, other: u8| {
+            let mut tunnel = Tunnel::new(Some(key(own)), NOW, UnixTime::default(), [own; 32]);
+            let device = tunnel.device_mut();
+            device.accept_suites(std::iter::once(suite).collect());
+            let peer = device.add_peer(NOW, key(other).public_key()).expect("another's key");
+            device.set_suite(NOW, peer, suite);
+            device.add_allowed_ip(peer, format!("10.0.0.{other}/32").parse().expect("a prefix"));
+            device.set_path(NOW, peer, Some(paths[usize::from(other) - 1]));
+            (tunnel, peer)
+        };
+        let ((mut alice, bob_at_alice), (mut bob, _)) = (end(1, 2), end(2, 1));
+        alice.device_mut().initiate(NOW, bob_at_alice);
+        while carry(&mut alice, &mut bob, &paths[0]) + carry(&mut bob, &mut alice, &paths[1]) > 0 {}
+        Self { alice, bob, bob_at_alice, alice_path: paths[0] }
+    }
+
+    #[inline(never)]
+    fn seal(&mut self, batch: &mut [u8], stride: usize, datagram: usize, lookup: bool) -> usize {
+        let mut peer = self.bob_at_alice;
+        if lookup {
+            let to = *batch[Sealer::PLAINTEXT_AT + 16..].first_chunk::<4>().expect("a packet");
+            peer = self.alice.route(to.into()).expect("a peer");
+        }
+        let Outbound::Ready(sending) = self.alice.outbound(NOW, peer) else { return 0 };
+        if stride == datagram {
+            sending.sealer.seal_burst(batch, stride).expect("a fresh session");
+        } else {
+            for slot in batch.chunks_exact_mut(stride) {
+                sending.sealer.seal(&mut slot[..datagram]).expect("a fresh session");
+            }
+        }
+        self.alice.sent(NOW, peer, BATCH as u32, (BATCH * datagram) as u64);
+        BATCH
+    }
+
+    #[inline(never)]
+    fn open(&mut self, batch: &mut [u8], stride: usize, datagram: usize) -> usize {
+        let mut opened = 0;
+        let each = &mut |inbound| opened += usize::from(matches!(inbound, Inbound::Packet { .. }));
+        if stride == datagram {
+            self.bob.handle_burst(NOW, &self.alice_path, batch, stride, each);
+        } else {
+            for slot in batch.chunks_exact_mut(stride) {
+                each(self.bob.handle_datagram(NOW, &self.alice_path, &mut slot[..datagram]));
+            }
+        }
+        opened
+    }
+}
+
+#[derive(Default)]
+struct Wire(Vec<Vec<u8>>);
+
+impl Reserve for Wire {
+    fn reserve(&mut self, _path: &path::Path, len: usize) -> Option<&mut [u8]> {
+        self.0.push(vec![0; len]);
+        self.0.last_mut().map(Vec::as_mut_slice)
+    }
+
+    fn release(&mut self) {
+        self.0.pop();
+    }
+}
+
+fn carry(sender: &mut tunnel::Tunnel, receiver: &mut tunnel::Tunnel, from: &path::Path) -> usize {
+    let mut wire = Wire::default();
+    while sender.poll_transmit(NOW, &mut wire).is_some() {}
+    for datagram in &mut wire.0 {
+        let _ = receiver.handle_datagram(NOW, from, datagram);
+        receiver.handle_timeout(NOW);
+    }
+    wire.0.len()
+}
+
+/// The functions of `ratio.c`.
+struct Library {
+    new: extern "C" fn(u32) -> *mut c_void,
+    free: extern "C" fn(*mut c_void),
+    seal: extern "C" fn(*mut c_void, *mut u8, usize, usize, usize, c_int) -> usize,
+    open: extern "C" fn(*mut c_void, *mut u8, usize, usize, usize) -> usize,
+}
+
+impl Library {
+    fn build() -> Self {
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let work = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let target = work.parent().expect("the directory of all that is built");
+        let mut cargo = Command::new(env!("CARGO"));
+        run(cargo.args(["build", "--quiet", "--release", "-p", "span-ffi", "--target-dir"]).arg(target));
+        fs::copy(target.join("release/libspan.so"), work.join("libspan.so.0")).expect("the library");
+        let ours = work.join("ratio.so");
+        run(Command::new("cc")
+            .args(["-std=c11", "-O2", "-shared", "-fPIC", "-I"])
+            .arg(crate_dir.join("include"))
+            .arg("-o")
+            .arg(&ours)
+            .arg(crate_dir.join("benches/ratio.c"))
+            .arg(work.join("libspan.so.0"))
+            .arg(format!("-Wl,-rpath,{}", work.display())));
+        let ours = CString::new(ours.to_str().expect("a path of letters")).expect("a path without NUL");
+        // SAFETY: the library was just built and has no constructors; it is never unloaded.
+        let library = unsafe { libc::dlopen(ours.as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null(), "{} cannot be loaded", ours.to_string_lossy());
+        let symbol = |name: *const c_char| {
+            // SAFETY: the library is loaded, the name a C string.
+            let symbol = unsafe { libc::dlsym(library, name) };
+            assert_ne!(symbol, ptr::null_mut(), "a function of ratio.c");
+            symbol
+        };
+        // SAFETY: the types are those of ratio.c.
+        unsafe {
+            Library {
+                new: mem::transmute::<*mut c_void, extern "C" fn(u32) -> *mut c_void>(symbol(
+                    c"pair_new".as_ptr(),
+                )),
+                free: mem::transmute::<*mut c_void, extern "C" fn(*mut c_void)>(symbol(
+                    c"pair_free".as_ptr(),
+                )),
+                seal: mem::transmute::<
+                    *mut c_void,
+                    extern "C" fn(*mut c_void, *mut u8, usize, usize, usize, c_int) -> usize,
+                >(symbol(c"pair_seal".as_ptr())),
+                open: mem::transmute::<
+                    *mut c_void,
+                    extern "C" fn(*mut c_void, *mut u8, usize, usize, usize) -> usize,
+                >(symbol(c"pair_open".as_ptr())),
+            }
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}

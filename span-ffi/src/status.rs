@@ -1,0 +1,103 @@
+//! What became of a call.
+
+use std::ffi::{CStr, c_char};
+
+/// What became of a call. The numbers never change.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok = 0,
+    /// A pointer that must not be NULL is.
+    Null = 1,
+    /// A pointer is not aligned as its type wants it.
+    Misaligned = 2,
+    /// The field `size` of a struct is smaller than the first version of the struct, or absurdly large.
+    StructSize = 3,
+    /// A struct is newer than this library, and a field that the library does not know is set.
+    Unsupported = 4,
+    /// An argument is out of its range; the documentation of the function says which.
+    Invalid = 5,
+    /// The text is not a key: 44 characters of base64 or 64 hexadecimal digits.
+    KeyText = 6,
+    /// The text is not an address with its port, as `192.0.2.1:51820` or `[2001:db8::1]:51820`.
+    AddressText = 7,
+    /// The text is not a prefix, as 10.0.0.0/24 or fd00::/64.
+    PrefixText = 8,
+    /// No such peer, or it was removed.
+    UnknownPeer = 9,
+    /// The key is the tunnel's own: a tunnel cannot be its own peer.
+    OwnKey = 10,
+    /// The memory lent is too small for what has to be written.
+    NoRoom = 11,
+    /// Another thread is in a call with this handle. Nothing was done.
+    Busy = 12,
+    /// The library has a bug and met it, in this call or an earlier one with this handle. The handle can only
+    /// be freed.
+    Panicked = 13,
+    /// The operating system gave no randomness.
+    Entropy = 14,
+}
+
+impl Status {
+    const ALL: [Status; 15] = [
+        Status::Ok,
+        Status::Null,
+        Status::Misaligned,
+        Status::StructSize,
+        Status::Unsupported,
+        Status::Invalid,
+        Status::KeyText,
+        Status::AddressText,
+        Status::PrefixText,
+        Status::UnknownPeer,
+        Status::OwnKey,
+        Status::NoRoom,
+        Status::Busy,
+        Status::Panicked,
+        Status::Entropy,
+    ];
+
+    const fn text(self) -> &'static CStr {
+        match self {
+            Status::Ok => c"ok",
+            Status::Null => c"a pointer that must not be NULL is",
+            Status::Misaligned => c"a pointer is not aligned",
+            Status::StructSize => c"the size field of a struct is wrong: set it to sizeof",
+            Status::Unsupported => c"a field is set that this version of the library does not know",
+            Status::Invalid => c"an argument is out of its range",
+            Status::KeyText => c"a key is 44 characters of base64 or 64 hexadecimal digits",
+            Status::AddressText => c"an address is written as 192.0.2.1:51820 or [2001:db8::1]:51820",
+            Status::PrefixText => c"a prefix is written as 10.0.0.0/24 or fd00::/64",
+            Status::UnknownPeer => c"no such peer",
+            Status::OwnKey => c"a tunnel cannot be its own peer",
+            Status::NoRoom => c"the memory lent is too small",
+            Status::Busy => c"another thread uses the handle",
+            Status::Panicked => c"the library met a bug of its own; free the handle",
+            Status::Entropy => c"the operating system gave no randomness",
+        }
+    }
+}
+
+/// What a span_status means, in English. Static; a number that is none gives a text too. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn span_status_text(status: u32) -> *const c_char {
+    let known = Status::ALL.into_iter().find(|known| *known as u32 == status);
+    known.map_or(c"not a status of this version", Status::text).as_ptr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_own_text() {
+        let mut texts: Vec<&CStr> = Status::ALL.into_iter().map(Status::text).collect();
+        for (number, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(status as usize, number, "ALL is in the order of the numbers");
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Status::ALL.len());
+    }
+}
