@@ -1,7 +1,8 @@
 //! Datagrams from anywhere: no sequence of them makes the device panic, deliver a packet, learn a path, or
 //! answer more than it was asked.
 //!
-//! The input is a list of datagrams, each behind a byte that says what it is made of:
+//! The input begins with a byte whose lowest bit says which suite the two devices have agreed on. A list of datagrams
+//! follows, each behind a byte that says what it is made of:
 //! as it stands; with a valid mac1 (a handshake from somebody who knows our public key);
 //! or a genuine message of a peer with some bytes changed.
 #![no_main]
@@ -31,7 +32,9 @@ impl Reserve for Wire {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let (mut ours, mut theirs) = session();
+    let Some((&first, input)) = input.split_first() else { return };
+    let suite = if first & 1 == 0 { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
+    let (mut ours, mut theirs) = session(suite);
     let stranger = Path::udp(([203, 0, 113, 66], 6666).into());
     let mut now = Instant::from_secs(100);
     let mut rest = input;
@@ -49,10 +52,11 @@ fuzz_target!(|input: &[u8]| {
                 changed(genuine, bytes)
             }
         };
-        // The second MAC, an initiation's last sixteen bytes, counts only under load.
-        let counts = if kind & 3 == 2 { bytes.len().min(132) } else { bytes.len() };
-        let untouched = kind & 3 >= 2 && bytes[..counts].iter().all(|&byte| byte == 0);
         let asked = datagram.len();
+        // What goes beyond the message changes nothing. The second MAC, an initiation's last sixteen bytes, counts only
+        // under load.
+        let counts = bytes.len().min(if kind & 3 == 2 { 132 } else { asked });
+        let untouched = kind & 3 >= 2 && bytes[..counts].iter().all(|&byte| byte == 0);
         let inbound = ours.device.handle_datagram(now, &stranger, &mut datagram);
         ours.device.handle_timeout(now);
         match inbound {
@@ -109,8 +113,8 @@ impl Side {
     }
 }
 
-/// Two devices with a session between them.
-fn session() -> (Side, Side) {
+/// Two devices with a session of this suite between them; both begin handshakes in it.
+fn session(suite: Suite) -> (Side, Side) {
     let start = Instant::from_secs(99);
     let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
     let paths = [1, 2].map(|host| Path::udp(([192, 0, 2, host], 51820).into()));
@@ -123,6 +127,7 @@ fn session() -> (Side, Side) {
         let network = ipnet::Ipv4Net::new_assert([10, 0, 0, u8::try_from(other).unwrap_or(0) + 1].into(), 32);
         device.add_allowed_ip(peer, network.into());
         device.set_path(start, peer, Some(paths[other]));
+        device.set_suite(start, peer, suite);
         Side { device, peer }
     });
     sides[0].device.initiate(start, sides[0].peer);
@@ -137,6 +142,8 @@ fn session() -> (Side, Side) {
     }
     for side in &mut sides {
         while side.device.poll_event().is_some() {}
+        let status = side.device.peer(start, side.peer).expect("the peer");
+        assert_eq!(status.suite, Some(suite), "the session is of another suite");
     }
     sides.into()
 }
