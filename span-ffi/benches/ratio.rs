@@ -1,7 +1,8 @@
 //! How fast sealing and opening are through C, compared with Rust in the same run: `cargo bench -p span-ffi`.
 //!
 //! Builds `libspan.so` as it is released and a C program's code on top of it, then lets both sides do the same
-//! work in turn, in batches of 32 packets. The figures are the best round of each.
+//! work in turn, in batches of 32 packets. The figures are the best round of each. Where Go is installed, the Go
+//! module follows; its figures are means, because that is what `go test` measures.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hint::black_box;
@@ -25,18 +26,25 @@ const NOW: Instant = Instant::ORIGIN;
 
 fn main() {
     let c = Library::build();
-    println!("batches of {BATCH}, ns for a packet       Rust       C    C's speed in Rust's");
+    // What Go is compared with.
+    let mut rust = Vec::new();
+    println!("{:<52} {:>6}  {:>6}    ratio", format!("batches of {BATCH}, ns for a packet"), "Rust", "C");
     for (cipher, suite) in [(0, Suite::ChaCha20Poly1305), (1, Suite::Aes256Gcm)] {
         for len in [64, 512, 1420] {
             let datagram = Sealer::slot_len(len, 1420);
             for (layout, stride) in [("side by side", datagram), ("2048 apart", 2048)] {
-                measure(&c, cipher, suite, layout, len, stride);
+                let best = measure(&c, cipher, suite, layout, len, stride);
+                if suite == Suite::ChaCha20Poly1305 && stride == datagram {
+                    rust.push((len, best));
+                }
             }
         }
     }
+    go(&rust);
 }
 
-fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, stride: usize) {
+/// Measures one length in one layout. Returns what Rust takes to seal to a peer and to open.
+fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, stride: usize) -> [f64; 2] {
     let datagram = Sealer::slot_len(len, 1420);
     let mut rust = Pair::new(suite);
     let there = (c.new)(cipher);
@@ -85,6 +93,51 @@ fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, str
             suite.name(),
             rust / c
         );
+    }
+    [best[0][0], best[2][0]]
+}
+
+/// Measures the Go module.
+fn go(rust: &[(usize, [f64; 2])]) {
+    if Command::new("go").arg("version").output().is_err() {
+        println!("not run: Go is not installed");
+        return;
+    }
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+    let mut install = Command::new(env!("CARGO"));
+    install.args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--prefix"]).arg(&prefix);
+    run(install.env(
+        "CARGO_TARGET_DIR",
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory in it"),
+    ));
+    let output = Command::new("go")
+        .args(["test", "-run", "^$", "-bench", ".", "-benchtime", "0.3s", "."])
+        .current_dir(crate_dir.join("go"))
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .env("LD_LIBRARY_PATH", prefix.join("lib"))
+        .output()
+        .expect("Go");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    println!("\n{:<52} {:>6}  {:>6}    ratio", "", "Rust", "Go");
+    for (row, name) in ["BenchmarkSeal", "BenchmarkOpen"].into_iter().enumerate() {
+        for (len, rust) in rust {
+            // BenchmarkSeal/1420-2   130892   9160 ns/op   4960.6 MB/s   286.3 ns/packet
+            let line = printed.lines().find(|line| {
+                let mut name_and_processors = line.split(['-', ' ']);
+                name_and_processors.next() == Some(&format!("{name}/{len}"))
+            });
+            let words: Vec<&str> = line.expect("a result").split_whitespace().collect();
+            let at = words.iter().position(|word| *word == "ns/packet").expect("a figure");
+            let go: f64 = words[at - 1].parse().expect("a number");
+            let work = if row == 0 { "seal to a peer" } else { "open" };
+            println!(
+                "chacha20-poly1305 {len:>4} B side by side {work:<15} {:>6.1}  {go:>6.1}    {:.3}",
+                rust[row],
+                rust[row] / go
+            );
+        }
     }
 }
 

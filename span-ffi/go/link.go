@@ -1,0 +1,6 @@
+//go:build !span_static
+
+package span
+
+// #cgo pkg-config: span
+import "C"
