@@ -58,6 +58,14 @@ impl Packet {
         (packet.at <= packet.end && packet.end <= frame.len()).then_some(packet)
     }
 
+    /// Where the transport header of a packet begins that was parsed before.
+    pub(super) fn header(frame: &[u8]) -> Option<usize> {
+        match Ip::parse(frame)? {
+            Ip::V4(ip) => Some(ip.header_len()),
+            Ip::V6(ip) => ip.upper_layer().map(|upper| upper.offset),
+        }
+    }
+
     /// Whether the checksum of the transport header holds.
     #[inline]
     pub(super) fn is_intact(&self, frame: &[u8]) -> bool {
@@ -104,7 +112,6 @@ pub(super) struct Segment {
     pub(super) sequence: u32,
     pub(super) acknowledgement: u32,
     pub(super) flags: u8,
-    pub(super) window: u16,
     /// Length of the header, in bytes.
     pub(super) header: usize,
     /// Length of the payload, in bytes.
@@ -121,7 +128,6 @@ impl Segment {
             sequence: tcp.sequence(),
             acknowledgement: be32(body, 8),
             flags: tcp.flags(),
-            window: be16(body, 14),
             header: tcp.header_len(),
             payload: body.len() - tcp.header_len(),
         })
@@ -137,6 +143,22 @@ impl Segment {
     pub(super) fn length(&self) -> u32 {
         self.payload as u32 + u32::from(self.has(Tcp::SYN)) + u32::from(self.has(Tcp::FIN))
     }
+}
+
+/// Makes of a segment an acknowledgement without payload, as the sender of `frame` could have sent it next, and
+/// writes it to `out`.
+pub(super) fn acknowledgement_of(packet: &Packet, segment: &Segment, frame: &[u8], out: &mut Vec<u8>) {
+    let end = packet.at + segment.header;
+    out.clear();
+    out.extend_from_slice(&frame[..end]);
+    if packet.source.is_ipv4() {
+        out[2..4].copy_from_slice(&(end as u16).to_be_bytes());
+    } else {
+        out[4..6].copy_from_slice(&((end - Ipv6::HEADER_LEN) as u16).to_be_bytes());
+    }
+    let sequence = segment.sequence.wrapping_add(segment.length());
+    out[packet.at + 4..packet.at + 8].copy_from_slice(&sequence.to_be_bytes());
+    out[packet.at + 13] = Tcp::ACK;
 }
 
 /// The options of a TCP header, as far as they are well-formed: kind and where the option's data stands, counted

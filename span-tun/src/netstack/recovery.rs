@@ -4,7 +4,8 @@
 //! are rare: a peer that merges what it receives acknowledges a burst once, not packet by packet, and every
 //! window update makes smoltcp count from the beginning. So what the acknowledgements of a flow say is followed
 //! here, as RFC 6675 (selective acknowledgements), RFC 6582 (partial ones) and RFC 8985 (repairs that were lost
-//! as well) have it, and smoltcp is told in the one way it understands: three duplicates.
+//! as well, and the end of a burst, after which nothing comes) have it, and smoltcp is told in the one way it
+//! understands: three duplicates.
 
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use crate::offload::packet::Tcp;
 
 /// Duplicate acknowledgements, or segments beyond a hole, that make a loss of a hole (RFC 5681, RFC 6675).
 const DUPLICATES: u8 = 3;
+/// The shortest silence that is asked about.
+const LEAST_SILENCE: Duration = Duration::from_millis(10);
+/// How long a peer may keep back the acknowledgement of one or two segments: Linux's time.
+const DELAYED: Duration = Duration::from_millis(40);
 
 /// What an acknowledgement is worth to smoltcp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,11 @@ pub(super) struct Recovery {
     resending: Option<u32>,
     /// What ends here was sent then, and never again.
     timed: Option<(u32, Instant)>,
-    round_trip: Duration,
+    round_trip: Option<Duration>,
+    /// When something was last sent or newly acknowledged.
+    moved: Instant,
+    /// The silence since then was asked about.
+    probed: bool,
 }
 
 impl Recovery {
@@ -61,6 +70,7 @@ impl Recovery {
             return;
         }
         let end = segment.sequence.wrapping_add(length);
+        self.moved = now;
         if !self.begun {
             self.begun = true;
             self.acknowledged = segment.sequence;
@@ -112,7 +122,7 @@ impl Recovery {
             None if lost => self.repairing = Some(self.sent),
             None => return Verdict::AsIs,
             // What was sent before the repair has come and gone by now: this speaks of what came after.
-            Some(_) if now.since(self.repaired) >= self.round_trip * 7 / 8 => {}
+            Some(_) if now.since(self.repaired) >= self.round_trip() * 7 / 8 => {}
             Some(_) => return Verdict::AsIs,
         }
         self.repair(now)
@@ -121,10 +131,14 @@ impl Recovery {
     fn advance(&mut self, now: Instant, number: u32) -> Verdict {
         self.acknowledged = number;
         self.duplicates = 0;
+        self.moved = now;
+        self.probed = false;
         if let Some((_, since)) = self.timed.take_if(|(end, _)| !is_after(*end, number)) {
             let sample = now.since(since);
-            self.round_trip =
-                if self.round_trip.is_zero() { sample } else { (self.round_trip * 7 + sample) / 8 };
+            self.round_trip = Some(match self.round_trip {
+                Some(round_trip) => (round_trip * 7 + sample) / 8,
+                None => sample,
+            });
         }
         self.resending = self.resending.filter(|&end| is_after(end, number));
         self.repairing = self.repairing.filter(|&end| is_after(end, number));
@@ -133,6 +147,33 @@ impl Recovery {
             return Verdict::AsIs;
         }
         self.repair(now)
+    }
+
+    /// Everything before it is acknowledged.
+    pub(super) fn acknowledged(&self) -> u32 {
+        self.acknowledged
+    }
+
+    /// When the peer was silent for so long that an acknowledgement, or the end of what was sent, must be lost.
+    pub(super) fn probe_at(&self, mss: u16) -> Option<Instant> {
+        let outstanding = self.sent.wrapping_sub(self.acknowledged);
+        if outstanding == 0 || self.probed || self.resending.is_some() || self.misses_fin() {
+            return None;
+        }
+        let few = outstanding <= 2 * u32::from(mss);
+        let silence = (self.round_trip? * 2).max(LEAST_SILENCE) + if few { DELAYED } else { Duration::ZERO };
+        Some(self.moved + silence)
+    }
+
+    /// Asks about the silence: what is first is sent again, once.
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.probed = true;
+        self.repairing = Some(self.sent);
+        self.repair(now);
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(DELAYED)
     }
 
     /// Whether all but a FIN is acknowledged.
@@ -161,7 +202,6 @@ mod tests {
             sequence,
             acknowledgement: 0,
             flags: Tcp::ACK,
-            window: 100,
             header: 20,
             payload,
         }
@@ -229,6 +269,22 @@ mod tests {
         assert_eq!(flow.received(at(320), &ack(10_000), 0, MSS), AsIs);
         flow.sent(at(330), &data(10_000, 1000));
         assert_eq!(flow.received(at(340), &ack(10_000), 3000, MSS), Loss);
+    }
+
+    #[test]
+    fn a_silence_is_asked_about_once() {
+        let mut flow = under_way(0);
+        assert_eq!(flow.probe_at(MSS), None, "how long is a silence?");
+        assert_eq!(flow.received(at(30), &ack(1000), 0, MSS), AsIs);
+        assert_eq!(flow.probe_at(MSS), Some(at(90)));
+        flow.probe(at(90));
+        flow.sent(at(90), &data(1000, 1000));
+        assert_eq!(flow.probe_at(MSS), None);
+        assert_eq!(flow.received(at(120), &ack(8000), 0, MSS), Loss, "the end was lost");
+        flow.sent(at(120), &data(8000, 1000));
+        assert_eq!(flow.probe_at(MSS), Some(at(220)), "the last two may be acknowledged late");
+        assert_eq!(flow.received(at(150), &ack(10_000), 0, MSS), AsIs);
+        assert_eq!(flow.probe_at(MSS), None);
     }
 
     #[test]

@@ -259,6 +259,7 @@ impl Stack {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.queued = false;
             self.give_up(now, id);
+            self.probe(now, id);
             let Some(connection) = self.connections.get_mut(id) else { continue };
             let before = connection.state();
             let mut port = Port { input: None, output: Some(&mut *buf), written: 0 };
@@ -293,20 +294,17 @@ impl Stack {
             return;
         }
         let wanted = self.interface.poll_at(paced(now), &connection.set).map(unpaced);
-        let at = match (wanted, connection.abort_at) {
-            // It had its turn just now.
-            (Some(at), _) if at <= now => Some(now + AGAIN),
-            (Some(at), Some(abort_at)) => Some(at.min(abort_at)),
-            (at, abort_at) => at.or(abort_at),
-        };
-        if connection.timer != at {
-            let before = std::mem::replace(&mut connection.timer, at);
+        // If it is due, it had its turn just now.
+        let wanted = wanted.map(|at| if at <= now { now + AGAIN } else { at });
+        let probe = connection.recovery.probe_at(connection.segment);
+        let Some(at) = wanted.into_iter().chain(connection.abort_at).chain(probe).min() else { return };
+        // Timers move away with every acknowledgement; one that is early finds that out.
+        if connection.timer.is_none_or(|timer| at < timer) {
+            let before = connection.timer.replace(at);
             if let Some(before) = before {
                 self.timers.remove(&(before, id));
             }
-            if let Some(at) = at {
-                self.timers.insert((at, id));
-            }
+            self.timers.insert((at, id));
         }
     }
 

@@ -126,14 +126,17 @@ fn everything_arrives_over_a_way_that_loses_nothing() {
 
 #[test]
 fn everything_arrives_though_one_packet_of_a_hundred_is_lost() {
-    let (_, lost) = transfer(Way { loss: 10_000, ..WAY }, 1, 64 << 20);
+    let (took, lost) = transfer(Way { loss: 10_000, ..WAY }, 1, 64 << 20);
     assert!(lost > 300);
+    // By the clock of the simulation: repairs do not wait for timers.
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]
 fn everything_arrives_though_one_packet_of_twenty_is_lost() {
-    let (_, lost) = transfer(Way { loss: 50_000, ..WAY }, 1, 64 << 20);
+    let (took, lost) = transfer(Way { loss: 50_000, ..WAY }, 1, 64 << 20);
     assert!(lost > 1500);
+    assert!(took < Duration::from_secs(16), "{took:?}");
 }
 
 #[test]

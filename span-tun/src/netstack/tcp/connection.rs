@@ -46,6 +46,8 @@ pub(in crate::netstack) struct Connection {
     /// Payload of a full packet on its way out, in bytes.
     pub(in crate::netstack) segment: u16,
     pub(in crate::netstack) recovery: Recovery,
+    /// The last acknowledgement of the peer, without payload; to be repeated to smoltcp.
+    pub(in crate::netstack) heard: Vec<u8>,
     /// The application has shut down its reading half.
     pub(in crate::netstack) read_shut: bool,
     pub(in crate::netstack) readers: Waiters,
@@ -74,6 +76,7 @@ impl Connection {
             abort_at: None,
             segment,
             recovery: Recovery::default(),
+            heard: Vec::new(),
             read_shut: false,
             readers: Waiters::default(),
             writers: Waiters::default(),

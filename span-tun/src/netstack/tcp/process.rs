@@ -63,7 +63,7 @@ impl Stack {
     }
 
     /// A segment of a connection.
-    fn hear(&mut self, now: Instant, id: usize, packet: &Packet, segment: &Segment, frame: &mut [u8]) {
+    fn hear(&mut self, now: Instant, id: usize, packet: &Packet, segment: &Segment, frame: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let header = &frame[packet.at..packet.at + segment.header];
         let beyond = if segment.payload == 0 && segment.header > Tcp::HEADER_LEN {
@@ -72,6 +72,9 @@ impl Stack {
             0
         };
         let verdict = connection.recovery.received(now, segment, beyond, connection.segment);
+        if segment.has(Tcp::ACK) && !segment.has(Tcp::RST) {
+            frame::acknowledgement_of(packet, segment, frame, &mut connection.heard);
+        }
         let before = connection.state();
         if verdict == Verdict::Nothing {
             return;
@@ -84,37 +87,37 @@ impl Stack {
             return;
         }
         if verdict == Verdict::Loss {
-            self.tell_of_loss(now, id, packet, segment, frame);
+            self.tell_of_loss(now, id);
         }
         self.review(now, id, before, true);
         self.touch(id);
     }
 
-    /// Makes smoltcp send again what follows the acknowledgement: three duplicates, after one that differs in the
-    /// window alone, which makes it count from the beginning.
-    fn tell_of_loss(
-        &mut self,
-        now: Instant,
-        id: usize,
-        packet: &Packet,
-        segment: &Segment,
-        frame: &mut [u8],
-    ) {
-        let end = packet.at + segment.header;
-        let frame = &mut frame[..end];
-        // Without its payload, which has been taken.
-        if packet.source.is_ipv4() {
-            frame[2..4].copy_from_slice(&(end as u16).to_be_bytes());
-        } else {
-            frame[4..6].copy_from_slice(&((end - Ipv6::HEADER_LEN) as u16).to_be_bytes());
+    /// Makes smoltcp send again what follows the last acknowledgement: three duplicates of it, after one that
+    /// differs in the window alone, which makes smoltcp count from the beginning.
+    fn tell_of_loss(&mut self, now: Instant, id: usize) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut frame = std::mem::take(&mut connection.heard);
+        let Some(at) = Packet::header(&frame) else { return };
+        frame[at + 8..at + 12].copy_from_slice(&connection.recovery.acknowledged().to_be_bytes());
+        let window = frame::be16(&frame, at + 14);
+        let other = if window == 0 { 1 } else { window - 1 };
+        for window in [other, window, window, window, window] {
+            frame[at + 14..at + 16].copy_from_slice(&window.to_be_bytes());
+            self.feed(now, Some(id), &frame);
         }
-        let sequence = segment.sequence.wrapping_add(segment.length());
-        frame[packet.at + 4..packet.at + 8].copy_from_slice(&sequence.to_be_bytes());
-        frame[packet.at + 13] &= !(Tcp::FIN | Tcp::PSH);
-        let other = if segment.window == 0 { 1 } else { segment.window - 1 };
-        for window in [other, segment.window, segment.window, segment.window, segment.window] {
-            frame[packet.at + 14..packet.at + 16].copy_from_slice(&window.to_be_bytes());
-            self.feed(now, Some(id), frame);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.heard = frame;
+        }
+    }
+
+    /// Asks about a silence that is too long.
+    pub(in crate::netstack) fn probe(&mut self, now: Instant, id: usize) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.recovery.probe_at(connection.segment).is_some_and(|at| at <= now)
+        {
+            connection.recovery.probe(now);
+            self.tell_of_loss(now, id);
         }
     }
 
