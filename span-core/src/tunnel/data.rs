@@ -1,11 +1,12 @@
 //! The way of packets, with an eye on who answers.
 
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::{Tunnel, is_forbidden, slot_mut};
 use crate::path::Path;
 use crate::time::Instant;
-use crate::wireguard::{DropReason, Inbound, Outbound, PeerId};
+use crate::wireguard::{DropReason, Inbound, Opening, Outbound, PeerId};
 
 impl Tunnel {
     /// The peer a packet to `destination` belongs to, see [`Device::route`](crate::wireguard::Device::route).
@@ -59,21 +60,64 @@ impl Tunnel {
         each: &mut impl FnMut(Inbound),
     ) {
         if !self.is_clean(path) {
-            for _ in 0..burst.len().div_ceil(stride.max(1)) {
-                self.counters.forbidden_datagrams += 1;
-                each(Inbound::Dropped(DropReason::ForbiddenPath));
-            }
-            return;
+            return self.refuse(burst.len(), stride, each);
         }
         let mut heard = core::mem::take(&mut self.heard);
         self.device.handle_burst(now, path, burst, stride, &mut |inbound| {
-            if let Inbound::Packet { peer, .. } | Inbound::Keepalive { peer } = &inbound
-                && heard.last() != Some(peer)
-            {
-                heard.push(*peer);
-            }
+            note(&mut heard, &inbound);
             each(inbound);
         });
+        self.heard_from(now, heard);
+    }
+
+    /// The first of three steps that together are [`handle_burst`](Self::handle_burst), for threads that share
+    /// the tunnel, see [`Device::begin_burst`](crate::wireguard::Device::begin_burst). Datagrams from inside the
+    /// mesh itself are dropped.
+    pub fn begin_burst(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        burst: &[u8],
+        stride: usize,
+        openings: &mut Vec<Opening>,
+        each: &mut impl FnMut(Inbound),
+    ) {
+        if self.is_clean(path) {
+            self.device.begin_burst(now, path, burst, stride, openings, each);
+        } else {
+            self.refuse(burst.len(), stride, each);
+        }
+    }
+
+    /// The third step, see [`Device::finish_burst`](crate::wireguard::Device::finish_burst).
+    pub fn finish_burst(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        openings: &mut [Opening],
+        burst: &[u8],
+        each: &mut impl FnMut(Inbound),
+    ) {
+        let mut heard = core::mem::take(&mut self.heard);
+        self.device.finish_burst(now, path, openings, burst, &mut |inbound| {
+            note(&mut heard, &inbound);
+            each(inbound);
+        });
+        self.heard_from(now, heard);
+    }
+
+    /// Drops the datagrams of a burst that came from inside the mesh itself.
+    #[cold]
+    fn refuse(&mut self, len: usize, stride: usize, each: &mut impl FnMut(Inbound)) {
+        for _ in 0..len.div_ceil(stride.max(1)) {
+            self.counters.forbidden_datagrams += 1;
+            each(Inbound::Dropped(DropReason::ForbiddenPath));
+        }
+    }
+
+    /// Tells the selections of those who were heard.
+    #[inline]
+    fn heard_from(&mut self, now: Instant, mut heard: Vec<PeerId>) {
         let now = self.clock.observe(now);
         self.take_device_events(now);
         for peer in heard.drain(..) {
@@ -110,5 +154,15 @@ impl Tunnel {
             self.last_clean = remote;
         }
         clean
+    }
+}
+
+/// Keeps in mind who was heard.
+#[inline]
+fn note(heard: &mut Vec<PeerId>, inbound: &Inbound) {
+    if let Inbound::Packet { peer, .. } | Inbound::Keepalive { peer } = inbound
+        && heard.last() != Some(peer)
+    {
+        heard.push(*peer);
     }
 }

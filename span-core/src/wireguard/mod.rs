@@ -11,6 +11,10 @@
 //! buffer, sixteen bytes from the front of its slot. Inbound,
 //! [`handle_datagram`](Device::handle_datagram) decrypts in place and says where the packet is.
 //!
+//! Several threads may share a device behind a lock and encrypt and decrypt beside each other: a [`Sealer`] is
+//! used without the device, and so is an [`Opening`], which [`begin_burst`](Device::begin_burst) hands out and
+//! [`finish_burst`](Device::finish_burst) takes back.
+//!
 //! Everything is taken from the paper, "WireGuard: Next Generation Kernel Network Tunnel", whose sections
 //! the modules name; where the paper is silent, from what Linux does. The [crate's page](crate) shows two
 //! devices at work.
@@ -43,7 +47,7 @@ pub use constants::{
 };
 pub use counters::{Counters, DropReason};
 pub(crate) use deadlines::Deadlines;
-pub use device::{AddPeerError, Device, PeerStatus};
+pub use device::{AddPeerError, Device, Opening, PeerStatus};
 pub use event::{
     Event, Evidence, Inbound, Outbound, PeerId, Reason, Reserve, Role, Sending, Transmit, TransmitKind,
 };

@@ -205,7 +205,8 @@ pub(super) struct Session {
     /// Cleared when our private key changes: the session still opens packets, but seals no more.
     pub(super) may_seal: bool,
     pub(super) sealer: Arc<Sealer>,
-    pub(super) opener: Opener,
+    /// Shared with those who decrypt without the device.
+    pub(super) opener: Arc<Opener>,
     pub(super) replay: Replay,
 }
 
@@ -219,7 +220,7 @@ impl Session {
             born: now,
             may_seal: true,
             sealer: Arc::new(Sealer::new(*suite, sending, *receiver)),
-            opener: Opener::new(*suite, receiving),
+            opener: Arc::new(Opener::new(*suite, receiving)),
             replay: Replay::new(),
         }
     }

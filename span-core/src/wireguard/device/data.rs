@@ -1,15 +1,13 @@
 //! The way of packets: out through a lent slot, in through the datagram's own buffer.
 
 use super::Device;
-use crate::crypto::TAG_LEN;
+use super::opening::{Run, worth_opening};
 use crate::path::Path;
 use crate::time::Instant;
-use crate::wireguard::constants::{MAX_STAGED_BYTES, REJECT_AFTER_MESSAGES};
+use crate::wireguard::constants::MAX_STAGED_BYTES;
 use crate::wireguard::counters::DropReason;
-use crate::wireguard::event::{Evidence, Inbound, Outbound, PeerId, Role, Sending};
-use crate::wireguard::inner;
-use crate::wireguard::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, Macs, Message};
-use crate::wireguard::peer::Slot;
+use crate::wireguard::event::{Inbound, Outbound, PeerId, Sending};
+use crate::wireguard::message::{DataHeader, Macs, Message};
 use crate::wireguard::queue::HandshakeMessage;
 
 impl Device {
@@ -135,11 +133,22 @@ impl Device {
             Some(Message::Data(header)) => {
                 return self.handle_data::<RUN>(now, path, header, burst, stride, offset, each);
             }
-            Some(Message::Initiation(message)) => {
+            Some(message) => self.take_other(now, path, &message),
+            None => self.drop(DropReason::Malformed),
+        };
+        each(inbound);
+        1
+    }
+
+    /// Takes a message that carries no packet.
+    #[cold]
+    pub(super) fn take_other(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> Inbound {
+        match message {
+            Message::Initiation(message) => {
                 let queued = HandshakeMessage::Initiation(*message.0);
                 self.admit(now, path, message.sender(), &Macs::of(message.0), queued)
             }
-            Some(Message::Response(message)) => {
+            Message::Response(message) => {
                 if self.indices.peer(message.receiver()).is_none() {
                     self.drop(DropReason::UnknownIndex)
                 } else {
@@ -147,14 +156,14 @@ impl Device {
                     self.admit(now, path, message.sender(), &Macs::of(message.0), queued)
                 }
             }
-            Some(Message::CookieReply(reply)) => self.handle_cookie_reply(now, reply),
-            None => self.drop(DropReason::Malformed),
-        };
-        each(inbound);
-        1
+            Message::CookieReply(reply) => self.handle_cookie_reply(now, *reply),
+            // Its callers have parted from data before.
+            Message::Data(_) => self.drop(DropReason::Malformed),
+        }
     }
 
-    /// Decrypts the data message at the front of `burst` and those of the same session behind it.
+    /// Decrypts the data message at the front of `burst` and those of the same session behind it: the three
+    /// steps of [`opening`](super::opening) in one go.
     #[inline]
     #[allow(clippy::too_many_arguments)] // the packet and where it stands
     fn handle_data<const RUN: usize>(
@@ -167,118 +176,27 @@ impl Device {
         offset: usize,
         each: &mut impl FnMut(Inbound),
     ) -> usize {
-        let agenda = &mut self.agenda;
-        let mut refuse = |reason| {
-            agenda.drop(reason);
-            each(Inbound::Dropped(reason));
-            1
-        };
-        let Some(peer) = self.indices.peer(first.receiver).and_then(|place| self.peers.at_mut(place)) else {
-            return refuse(DropReason::UnknownIndex);
+        let (peers, mut shared) = self.split();
+        let Some(peer) = shared.indices.peer(first.receiver).and_then(|place| peers.at_mut(place)) else {
+            return shared.refuse(DropReason::UnknownIndex, 1, each);
         };
         let Some((slot, session)) = peer.session_mut(first.receiver) else {
             // The index of a handshake that has not become a session.
-            return refuse(DropReason::UnknownIndex);
+            return shared.refuse(DropReason::UnknownIndex, 1, each);
         };
-        if session.has_ended(now) || first.counter >= REJECT_AFTER_MESSAGES {
-            return refuse(DropReason::ExpiredSession);
+        if let Err(reason) = worth_opening(session, now, first.counter) {
+            return shared.refuse(reason, 1, each);
         }
-        if !session.replay.is_fresh(first.counter) {
-            return refuse(DropReason::Replayed);
+        let mut run = Run::<RUN>::begin(session, first, burst, stride);
+        let messages = &mut burst[..run.len() * stride];
+        run.open(&session.opener, messages, stride);
+        if !run.accept(&mut session.replay) {
+            return shared.refuse(DropReason::Forged, run.len(), each);
         }
-        let mut counters = [first.counter; RUN];
-        let mut count = 1;
-        // What does not belong to the run begins the next.
-        for message in burst.chunks_exact(stride).take(RUN).skip(1) {
-            match Message::parse(message) {
-                Some(Message::Data(header))
-                    if header.receiver == first.receiver && session.replay.is_fresh(header.counter) =>
-                {
-                    counters[count] = header.counter;
-                    count += 1;
-                }
-                Some(_) | None => break,
-            }
-        }
-        let run = &mut burst[..count * stride];
-        let mut accepted = [false; RUN];
-        session.opener.open_burst(&counters[..count], run, stride, &mut accepted[..count]);
-        let mut authentic = 0;
-        // Why each one that is not accepted is not.
-        let mut repeated = [false; RUN];
-        for i in 0..count {
-            if accepted[i] {
-                authentic += 1;
-                // A counter may also stand in one run twice.
-                accepted[i] = session.replay.accept(counters[i]);
-                repeated[i] = !accepted[i];
-            }
-        }
-        if authentic == 0 {
-            for _ in 0..count {
-                agenda.drop(DropReason::Forged);
-                each(Inbound::Dropped(DropReason::Forged));
-            }
-            return count;
-        }
-
-        // From here on the packets are the peer's own, so the path is learnt even if their contents are not
-        // accepted.
-        let id = peer.id;
-        peer.learn_path(path, Evidence::Data, agenda);
-        match slot {
-            Slot::Current => peer.confirm_current(&mut self.indices),
-            Slot::Previous => {}
-            Slot::Next => {
-                peer.confirm_next(&mut self.indices);
-                peer.handshake_completed(Role::Responder, path, self.clock.unix(now), agenda);
-            }
-        }
-        peer.keep_fresh_on_receive(now, agenda);
-        peer.authenticated_received(now);
-        peer.touch(agenda);
-        if stride > DATA_OVERHEAD {
-            peer.data_received(now);
-        }
-
-        // The source that was last found to be the peer's.
-        let mut known = None;
-        for (i, message) in run.chunks_exact(stride).enumerate() {
-            let plain = &message[DATA_HEADER_LEN..stride - TAG_LEN];
-            let result = if repeated[i] {
-                Err(DropReason::Replayed)
-            } else if !accepted[i] {
-                Err(DropReason::Forged)
-            } else if plain.is_empty() {
-                Ok(Inbound::Keepalive { peer: id })
-            } else {
-                match inner::source_and_len(plain) {
-                    None => Err(DropReason::NotIp),
-                    Some((source, len)) => {
-                        if known == Some(source) || self.allowed_ips.lookup(source) == Some(id) {
-                            known = Some(source);
-                            let start = offset + i * stride + DATA_HEADER_LEN;
-                            Ok(Inbound::Packet { peer: id, range: start..start + len })
-                        } else {
-                            Err(DropReason::SourceNotAllowed)
-                        }
-                    }
-                }
-            };
-            each(match result {
-                Ok(inbound) => {
-                    peer.rx_bytes += stride as u64;
-                    inbound
-                }
-                Err(reason) => {
-                    agenda.drop(reason);
-                    Inbound::Dropped(reason)
-                }
-            });
-        }
-        count
+        shared.finish(now, path, peer, slot, &run, messages, stride, offset, each);
+        run.len()
     }
 }
 
 /// Data messages decrypted at once: a burst of one message with receive offload has no more.
-const MAX_RUN: usize = 64;
+pub(super) const MAX_RUN: usize = 64;

@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod drive;
 mod handshakes;
+mod opening;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::time::{Instant, UnixTime};
 
 pub use config::{AddPeerError, PeerStatus};
+pub use opening::Opening;
 
 /// A WireGuard interface without its network: keys, peers, sessions and timers.
 ///
