@@ -26,4 +26,6 @@ pub mod tap;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
+mod steering;
+#[cfg(target_os = "linux")]
 mod sys;

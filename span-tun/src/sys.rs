@@ -1,11 +1,11 @@
-//! The three calls to TUN descriptors that no crate offers.
+//! The calls to TUN descriptors that no crate offers, and the one that loads a program to steer their flows.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use rustix::ioctl::{Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, ioctl, opcode};
+use rustix::ioctl::{Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, ioctl, opcode};
 
 /// Flags of a TUN interface, as `TUNGETIFF` reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,4 +81,56 @@ unsafe impl Ioctl for GetNamespace {
         // SAFETY: as above, `output` is a descriptor that was just made for us.
         Ok(unsafe { OwnedFd::from_raw_fd(output) })
     }
+}
+
+/// One instruction of a program in the kernel, as `struct bpf_insn` has it: its code, two registers, an offset
+/// and a constant.
+pub(crate) type Instruction = [u8; 8];
+
+/// Loads a program of the type that looks at packets. The kernel checks it and refuses one that could do harm.
+pub(crate) fn load_program(instructions: &[Instruction]) -> io::Result<OwnedFd> {
+    /// What `BPF_PROG_LOAD` reads of `union bpf_attr`.
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        instructions: u32,
+        code: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const SOCKET_FILTER: u32 = 1;
+    // It calls no function of the kernel that asks for another.
+    let license = c"MIT OR Apache-2.0";
+    let load = Load {
+        program_type: SOCKET_FILTER,
+        instructions: u32::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        code: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads `size_of::<Load>()` bytes at `load`, as many instructions of 8 bytes at `code` as it
+    // says, and a string with its zero at `license`; all three outlive the call. Without a log it writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
+    match i32::try_from(result) {
+        // SAFETY: a result that is not negative is a new descriptor, which nobody else knows.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets `program` choose the queue of each frame the host sends: what it returns, modulo the number of queues.
+pub(crate) fn set_steering(tun: impl AsFd, program: &OwnedFd) -> io::Result<()> {
+    const TUNSETSTEERINGEBPF: Opcode = opcode::read::<libc::c_int>(b'T', 224);
+    // SAFETY: despite its direction TUNSETSTEERINGEBPF reads one `int`, and `Setter` hands it a pointer to one. The
+    // kernel takes a reference of its own to the program.
+    Ok(unsafe { ioctl(tun, Setter::<TUNSETSTEERINGEBPF, libc::c_int>::new(program.as_raw_fd())) }?)
 }

@@ -400,3 +400,118 @@ fn a_descriptor_of_another_kind_is_refused() {
     let fd = plain.as_fd().try_clone_to_owned().unwrap();
     assert!(matches!(namespace.inside(|| Tun::from_fd(fd)), Err(OpenError::WrongDescriptor)));
 }
+
+/// Packets of the host per queue, by their destination and, for TCP, ports.
+fn read_all(queues: &mut [Box<dyn Device>]) -> Vec<(usize, Vec<u8>)> {
+    let mut frame = vec![0; MAX_FRAME];
+    let mut read = Vec::new();
+    for (number, queue) in queues.iter_mut().enumerate() {
+        while let Ok((_, len)) = queue.recv(&mut frame) {
+            read.push((number, frame[..len].to_vec()));
+        }
+    }
+    read
+}
+
+/// Flows spread over the queues, and each stays on its own: whatever comes in through another queue, and however
+/// long its packets are.
+#[test]
+fn a_flow_stays_on_its_queue() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::new("queues");
+    let mut queues: Vec<Box<dyn Device>> = host.inside(|| {
+        let first = Tun::builder("tun0").mtu(MTU).many_queues(true).open().unwrap();
+        let others: Vec<_> = (1..4).map(|_| first.another_queue().unwrap()).collect();
+        let others: Option<Vec<_>> = others.into_iter().collect();
+        let first: Box<dyn Device> = Box::new(first);
+        std::iter::once(first).chain(others.expect("this host lets us steer")).collect()
+    });
+    host.ip("addr add 10.9.0.1/16 dev tun0\naddr add fd09::1/64 dev tun0 nodad\nlink set tun0 up\n");
+    let mut places = std::collections::BTreeMap::new();
+    for round in 0..3 {
+        host.inside(|| {
+            let v4 = UdpSocket::bind("10.9.0.1:5000").unwrap();
+            let v6 = UdpSocket::bind("[fd09::1]:5000").unwrap();
+            for other in 2..34 {
+                // The second is cut into fragments.
+                for len in [10, 4000, 20] {
+                    v4.send_to(&vec![0; len], (format!("10.9.0.{other}").as_str(), 7)).unwrap();
+                    v6.send_to(&vec![0; len], (format!("fd09::{other:x}").as_str(), 7)).unwrap();
+                }
+            }
+        });
+        let read = read_all(&mut queues);
+        assert!(read.len() >= 2 * 32 * 3, "{} packets", read.len());
+        for (queue, packet) in read {
+            let destination = match packet[0] >> 4 {
+                4 => packet[16..20].to_vec(),
+                _ => packet[24..40].to_vec(),
+            };
+            let place = *places.entry(destination.clone()).or_insert(queue);
+            assert_eq!(place, queue, "{destination:?} in round {round}");
+            // Its answer comes in through the next queue.
+            if packet[0] >> 4 == 4 && packet.len() < 100 {
+                let mut answer = packet.clone();
+                answer.copy_within(12..16, 16);
+                answer[12..16].copy_from_slice(&packet[16..20]);
+                let next = (queue + 1) % 4;
+                queues[next].send(&VirtioHeader::default(), &[IoSlice::new(&answer)]).unwrap();
+            }
+        }
+    }
+    assert_eq!(places.len(), 64);
+    for queue in 0..4 {
+        let flows = places.values().filter(|place| **place == queue).count();
+        assert!((6..=32).contains(&flows), "{flows} of 64 flows on queue {queue}");
+    }
+}
+
+/// Connections between two addresses are told apart by their ports.
+#[test]
+fn connections_spread_over_the_queues() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::new("ports");
+    let mut queues: Vec<Box<dyn Device>> = host.inside(|| {
+        let first = Tun::builder("tun0").mtu(MTU).many_queues(true).open().unwrap();
+        let second = first.another_queue().unwrap().expect("this host lets us steer");
+        vec![Box::new(first) as Box<dyn Device>, second]
+    });
+    host.ip("addr add 10.9.0.1/24 dev tun0\naddr add fd09::1/64 dev tun0 nodad\nlink set tun0 up\n");
+    for target in ["10.9.0.2:80", "[fd09::2]:80"] {
+        host.inside(|| {
+            for _ in 0..24 {
+                let to: std::net::SocketAddr = target.parse().unwrap();
+                let socket = rustix::net::socket(
+                    if to.is_ipv4() {
+                        rustix::net::AddressFamily::INET
+                    } else {
+                        rustix::net::AddressFamily::INET6
+                    },
+                    rustix::net::SocketType::STREAM,
+                    None,
+                )
+                .unwrap();
+                rustix::io::ioctl_fionbio(&socket, true).unwrap();
+                let _ = rustix::net::connect(&socket, &to);
+            }
+        });
+        let mut counts = [0; 2];
+        for (queue, _) in read_all(&mut queues) {
+            counts[queue] += 1;
+        }
+        assert!(counts[0] + counts[1] >= 24 && counts.iter().all(|count| *count > 3), "{target}: {counts:?}");
+    }
+}
+
+#[test]
+fn an_interface_has_one_queue_unless_told_otherwise() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::new("one");
+    assert!(tun(&host, "tun0").another_queue().unwrap().is_none());
+}

@@ -91,6 +91,16 @@ pub trait Transport: Send {
     fn drops(&self) -> Drops {
         Drops::default()
     }
+
+    /// Another transport like this one and at the same port, for another thread: it sends as this one does, and all
+    /// datagrams from one place come to the same of them, as long as none is closed. `None` if there can be but one.
+    ///
+    /// # Errors
+    /// See [`udp::BindError`].
+    #[cfg(unix)]
+    fn sibling(&self) -> Result<Option<Box<dyn Transport>>, udp::BindError> {
+        Ok(None)
+    }
 }
 
 /// Datagrams for one path.
@@ -196,6 +206,13 @@ impl Drops {
     /// Every reason with its count, also those that never happened.
     pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().map(|reason| (reason, self.get(reason)))
+    }
+
+    /// Counts those of another transport as well.
+    pub fn merge(&mut self, others: &Drops) {
+        for (count, more) in self.0.iter_mut().zip(others.0) {
+            *count += more;
+        }
     }
 
     pub(crate) fn add(&mut self, reason: DropReason, datagrams: u64) {

@@ -16,6 +16,7 @@ use super::{Descriptor, Device};
 use crate::netlink::Client;
 use crate::offload::{MAX_PARTS, VirtioHeader};
 use crate::route::link::change_mtu;
+use crate::steering::Steering;
 use crate::sys::{self, Offloads};
 
 /// Longest interface name Linux takes, in bytes.
@@ -40,6 +41,8 @@ pub struct Tun {
     mtu: u16,
     udp: bool,
     refused: u64,
+    /// It was made with room for more queues, and the host steers flows to them.
+    steered: bool,
     /// Asks about links in the namespace the interface is in.
     links: Client,
 }
@@ -102,18 +105,30 @@ pub enum OpenError {
 pub struct TunBuilder {
     name: String,
     mtu: Option<u16>,
+    many_queues: bool,
 }
 
 impl TunBuilder {
     /// A new interface called `name`; `%d` in it is replaced by the first free number. A TUN interface that
     /// exists under this name and is not in use (`ip tuntap add`) is taken over.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), mtu: None }
+        Self { name: name.into(), mtu: None, many_queues: false }
     }
 
     /// Sets the MTU, in bytes. Without it a new interface has 1500.
     pub fn mtu(mut self, mtu: u16) -> Self {
         self.mtu = Some(mtu);
+        self
+    }
+
+    /// Lets the interface have more queues than one, see [`Device::another_queue`], where the host lets us steer
+    /// flows to them: left alone, the kernel moves a flow to the queue its answers come in through, and what waits
+    /// in the other is overtaken. Loading the few instructions that steer needs the capability CAP_BPF, or
+    /// CAP_SYS_ADMIN before Linux 5.8; without it the interface has one queue.
+    ///
+    /// A persistent interface that is taken over must have been made for it (`ip tuntap add … multi_queue`).
+    pub fn many_queues(mut self, wanted: bool) -> Self {
+        self.many_queues = wanted;
         self
     }
 
@@ -137,18 +152,25 @@ impl TunBuilder {
         {
             return Err(OpenError::NameTaken { name: self.name, kind: link.kind });
         }
+        // Without it, more queues would do harm.
+        let steering = if self.many_queues { Steering::load().ok() } else { None };
         let device = DeviceBuilder::new()
             .name(&self.name)
             .enable(false)
             .inherit_enable_state()
             .with(|linux| {
                 linux.offload(true);
+                linux.multi_queue(steering.is_some());
             })
             .build_sync()
             .map_err(|source| creation_error(&self.name, source))?;
         device.set_nonblocking(true).map_err(io_error("set up"))?;
         let udp = choose_offloads(&device)?;
+        if let Some(steering) = &steering {
+            steering.attach(&device).map_err(io_error("steer the flows of"))?;
+        }
         let mut tun = Tun::adopt(Handle::Created(device), links, udp)?;
+        tun.steered = steering.is_some();
         if let Some(mtu) = self.mtu {
             change_mtu(&mut tun.links, tun.index, mtu).map_err(io_error("set the MTU of"))?;
             tun.mtu = mtu;
@@ -184,7 +206,8 @@ impl Tun {
     }
 
     fn adopt(handle: Handle, links: Client, udp: bool) -> Result<Self, OpenError> {
-        let mut tun = Self { handle, name: String::new(), index: 0, mtu: 0, udp, refused: 0, links };
+        let mut tun =
+            Self { handle, name: String::new(), index: 0, mtu: 0, udp, refused: 0, steered: false, links };
         tun.refresh().map_err(io_error("ask about"))?;
         Ok(tun)
     }
@@ -279,6 +302,20 @@ impl Device for Tun {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    fn another_queue(&self) -> io::Result<Option<Box<dyn Device>>> {
+        let Handle::Created(device) = &self.handle else { return Ok(None) };
+        if !self.steered {
+            return Ok(None);
+        }
+        let device = device.try_clone()?;
+        device.set_nonblocking(true)?;
+        // The offloads are the interface's, and were set anew with the queue.
+        let udp = choose_offloads(&device).map_err(io::Error::other)?;
+        let links = sys::namespace(&device).and_then(client_at).or_else(|_| Client::open(NETLINK_ROUTE))?;
+        let queue = Tun::adopt(Handle::Created(device), links, udp).map_err(io::Error::other)?;
+        Ok(Some(Box::new(Tun { steered: true, ..queue })))
     }
 
     fn descriptor(&self) -> Option<Descriptor> {

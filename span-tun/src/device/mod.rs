@@ -72,6 +72,16 @@ pub trait Device: Send {
     /// The device is gone, or there are too many parts (`InvalidInput`).
     fn send(&mut self, header: &VirtioHeader, parts: &[IoSlice<'_>]) -> io::Result<()>;
 
+    /// Another queue of the same interface, for another thread. The host gives each frame to one of the queues,
+    /// and all frames of one flow to the same, as long as none is closed; it takes frames from all of them.
+    /// `None` if the interface has but this one.
+    ///
+    /// # Errors
+    /// The interface is gone, or the system gives no more queues.
+    fn another_queue(&self) -> io::Result<Option<Box<dyn Device>>> {
+        Ok(None)
+    }
+
     /// What to wait on (level-triggered) until [`Device::recv`] has something; `None` if there is no such thing.
     fn descriptor(&self) -> Option<Descriptor>;
 
@@ -110,6 +120,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
     fn send(&mut self, header: &VirtioHeader, parts: &[IoSlice<'_>]) -> io::Result<()> {
         (**self).send(header, parts)
+    }
+    fn another_queue(&self) -> io::Result<Option<Box<dyn Device>>> {
+        (**self).another_queue()
     }
     fn descriptor(&self) -> Option<Descriptor> {
         (**self).descriptor()

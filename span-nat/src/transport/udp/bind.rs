@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use thiserror::Error;
 
-use super::socket::{Family, Socket};
+use super::socket::{Family, Share, Socket};
 use super::{Config, Sockets};
 
 /// Why the sockets could not be set up.
@@ -68,6 +68,19 @@ pub enum BindError {
     },
 }
 
+/// Binds beside sockets that are bound and shared already.
+pub(super) fn bind_beside(config: &Config, sockets: &Sockets) -> Result<Sockets, BindError> {
+    let beside = |socket: &Option<Socket>| match socket {
+        Some(socket) => Socket::bind(socket.local, config, Share::Join),
+        None => Ok(None),
+    };
+    let sockets = Sockets { ipv4: beside(&sockets.ipv4)?, ipv6: beside(&sockets.ipv6)? };
+    if sockets.ipv4.is_none() && sockets.ipv6.is_none() {
+        return Err(BindError::NoFamily);
+    }
+    Ok(sockets)
+}
+
 /// Binds what `config` asks for, as far as the host has it.
 pub(super) fn bind(config: &Config) -> Result<Sockets, BindError> {
     // The host chooses a port that is free in one family; in the other somebody may have it.
@@ -112,5 +125,5 @@ fn bind_both(config: &Config) -> Result<Sockets, BindError> {
 
 /// `None` where the family is not wanted or the host does not have it.
 fn bind_family(config: &Config, ip: Option<IpAddr>, port: u16) -> Result<Option<Socket>, BindError> {
-    ip.map_or(Ok(None), |ip| Socket::bind(SocketAddr::new(ip, port), config))
+    ip.map_or(Ok(None), |ip| Socket::bind(SocketAddr::new(ip, port), config, Share::of(config)))
 }

@@ -19,6 +19,12 @@ pub(super) fn set_buffers(socket: &Socket, receive: usize, send: usize) {
     }
 }
 
+/// Lets sockets have the same address. The kernel chooses among them by the addresses and ports of a datagram, so
+/// that all datagrams from one place come to one socket.
+pub(super) fn share(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
 /// Lets this host and the routers cut datagrams longer than a link takes, by leaving DF unset as the
 /// kernel's WireGuard does: a tunnel must not depend on ICMP getting through.
 pub(super) fn allow_fragments(socket: &Socket) -> io::Result<()> {

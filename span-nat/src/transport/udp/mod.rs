@@ -38,6 +38,9 @@ pub struct Config {
     pub ipv6: Option<Ipv6Addr>,
     /// The firewall mark of all datagrams sent; 0 for none.
     pub mark: u32,
+    /// Lets [`sibling`](Transport::sibling) open more sockets on the port. Nobody else gets the port for it: the
+    /// first sockets are bound as if it were not set.
+    pub shared: bool,
     /// Bytes the kernel may hold for this program to read; it grants itself twice as much for its own
     /// bookkeeping. What waits longer than this program needs to wake up is delay and nothing gained: 768 KiB
     /// are a millisecond and a quarter at 5 Gbit/s.
@@ -96,6 +99,7 @@ impl Default for Config {
             ipv4: Some(Ipv4Addr::UNSPECIFIED),
             ipv6: Some(Ipv6Addr::UNSPECIFIED),
             mark: 0,
+            shared: false,
             receive_buffer: 768 << 10,
             send_buffer: 512 << 10,
         }
@@ -274,6 +278,14 @@ impl Transport for Udp {
 
     fn drops(&self) -> Drops {
         self.counters.drops
+    }
+
+    fn sibling(&self) -> Result<Option<Box<dyn Transport>>, BindError> {
+        if self.given || !self.config.shared {
+            return Ok(None);
+        }
+        let sockets = bind::bind_beside(&self.config, &self.sockets)?;
+        Ok(Some(Box::new(Self::new(self.config.clone(), sockets, false))))
     }
 }
 

@@ -12,6 +12,11 @@ pub(super) fn set_buffers(socket: &Socket, receive: usize, send: usize) {
     let _ = socket.set_send_buffer_size(send);
 }
 
+/// Elsewhere the kernel does not choose by where a datagram comes from.
+pub(super) fn share(_: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// There is no portable way; datagrams longer than a link takes are lost.
 pub(super) fn allow_fragments(_: &Socket) -> io::Result<()> {
     Ok(())

@@ -44,9 +44,30 @@ impl Family {
     }
 }
 
+/// Whether other sockets of this program may have the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// None may.
+    No,
+    /// Others may, later: for now it must be free.
+    Offer,
+    /// One has it, and has offered it.
+    Join,
+}
+
+impl Share {
+    pub(super) fn of(config: &Config) -> Self {
+        if config.shared { Share::Offer } else { Share::No }
+    }
+}
+
 impl Socket {
     /// Binds to `address`; `None` if the host does not have its family.
-    pub(super) fn bind(address: SocketAddr, config: &Config) -> Result<Option<Self>, BindError> {
+    pub(super) fn bind(
+        address: SocketAddr,
+        config: &Config,
+        share: Share,
+    ) -> Result<Option<Self>, BindError> {
         let failed = |what| move |source| BindError::Socket { what, source };
         let domain = Domain::for_address(address);
         let socket = match socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)) {
@@ -61,6 +82,10 @@ impl Socket {
             options::set_mark(&socket, config.mark)?;
         }
         options::set_buffers(&socket, config.receive_buffer, config.send_buffer);
+        // From what is set before it is bound on, any program of this user could join in.
+        if share == Share::Join {
+            options::share(&socket).map_err(failed("share a UDP port"))?;
+        }
         match socket.bind(&address.into()) {
             Ok(()) => {}
             Err(error) => match error.kind() {
@@ -70,6 +95,9 @@ impl Socket {
                 io::ErrorKind::AddrNotAvailable => return Err(BindError::NotLocal(address.ip())),
                 _ => return Err(failed("bind a UDP socket")(error)),
             },
+        }
+        if share == Share::Offer {
+            options::share(&socket).map_err(failed("share a UDP port"))?;
         }
         let local = socket
             .local_addr()

@@ -276,3 +276,58 @@ fn sockets_that_do_not_fit_are_refused() {
     let stream = UdpSocket::from(std::os::fd::OwnedFd::from(stream));
     assert!(matches!(adopt(Some(stream), None), Some(BindError::WrongSocket { .. })));
 }
+
+/// Datagrams of each sender come to one of the siblings, and all siblings answer from the one port.
+#[test]
+fn siblings_share_a_port_by_sender() {
+    let first = Udp::bind(Config { shared: true, ..loopback() }).unwrap();
+    let mut all: Vec<Box<dyn Transport>> = (1..4).map(|_| first.sibling().unwrap().unwrap()).collect();
+    let (port, paths) = (first.local_port(), paths_to(&first));
+    all.push(Box::new(first));
+    let mut used = [0; 4];
+    let mut batch = RecvBatch::new(64);
+    for path in paths {
+        for _ in 0..16 {
+            let mut sender = Udp::bind(loopback()).unwrap();
+            let mut arrived = [0; 4];
+            for count in [1, 30, 1] {
+                assert_eq!(send(&mut sender, &path, count, 100).datagrams, u64::from(count));
+            }
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while arrived.iter().sum::<usize>() < 32 && Instant::now() < deadline {
+                for (sibling, arrived) in all.iter_mut().zip(&mut arrived) {
+                    batch.clear();
+                    sibling.recv(&mut batch).unwrap();
+                    *arrived += batch.entries().iter().map(|entry| entry.datagrams().len()).sum::<usize>();
+                }
+            }
+            let place = arrived.iter().position(|count| *count == 32);
+            used[place.unwrap_or_else(|| panic!("one sender, {arrived:?}"))] += 1;
+        }
+    }
+    assert!(used.iter().filter(|senders| **senders > 0).count() > 1, "{used:?}");
+
+    let mut listener = Udp::bind(loopback()).unwrap();
+    let to = paths_to(&listener)[0];
+    for sibling in &mut all {
+        let mut out = SendBatch::default();
+        out.reserve(&to, 10).unwrap().fill(1);
+        assert_eq!(out.flush(&mut **sibling).datagrams, 1);
+    }
+    let batch = receive(&mut listener, 4);
+    assert!(batch.entries().iter().all(|entry| entry.path.remote().unwrap().port() == port));
+}
+
+#[test]
+fn a_shared_port_is_nobody_elses() {
+    let shared = Udp::bind(Config { shared: true, ..loopback() }).unwrap();
+    let port = shared.local_port();
+    let sibling = shared.sibling().unwrap();
+    for other in [true, false] {
+        let taken = Udp::bind(Config { shared: other, port, ..loopback() });
+        assert!(matches!(taken, Err(BindError::PortInUse(_))), "shared: {other}");
+    }
+    drop((shared, sibling));
+    let alone = Udp::bind(Config { port, ..loopback() }).unwrap();
+    assert!(alone.sibling().unwrap().is_none());
+}
