@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,7 +19,7 @@ use span_tun::device::{OpenError, Tun};
 
 use crate::clock::{self, SystemClock};
 use crate::interface::InterfaceName;
-use crate::packet::{Core, Handle, PacketLoop};
+use crate::packet::{Core, Handle, PacketLoop, Parts};
 use crate::uapi::{self, Ended, Errno, Operation, PeerSnapshot, Snapshot};
 
 /// Why an interface could not be made, or had to end.
@@ -54,24 +55,25 @@ pub struct Interface {
 
 impl Interface {
     /// Makes the interface, without keys and peers, on a port the host chooses. It carries packets from now
-    /// on; [`serve`](Self::serve) lets it be configured.
+    /// on, on as many `threads` as the host lets it; [`serve`](Self::serve) lets it be configured.
     ///
     /// It begins handshakes in `suite`; with another than WireGuard's own its peers must be Span too. Whatever
     /// the suite, peers that begin in WireGuard's are answered.
     ///
     /// # Errors
     /// See [`WgError`]; each says what to do.
-    pub fn create(name: &InterfaceName, suite: Suite) -> Result<Self, WgError> {
+    pub fn create(name: &InterfaceName, suite: Suite, threads: NonZeroU8) -> Result<Self, WgError> {
         let server = uapi::Server::bind(Path::new(uapi::DIRECTORY), name)?;
-        let tun = Tun::builder(name.as_str()).open()?;
-        let transport = Udp::bind(udp::Config::default())?;
+        let several = threads > NonZeroU8::MIN;
+        let tun = Tun::builder(name.as_str()).many_queues(several).open()?;
+        let transport = Udp::bind(udp::Config { shared: several, ..udp::Config::default() })?;
         let seed = clock::entropy().map_err(system("reading randomness"))?;
         let mut tunnel = Tunnel::new(None, clock::now(), clock::unix(), seed);
         tunnel.device_mut().accept_suites(Suites::NONE.with(suite));
         let monitor = Monitor::new().map_err(system("watching the network"))?;
-        let core = Core::new(tunnel, Box::new(tun), Box::new(transport), Arc::new(SystemClock))
-            .map_err(system("setting up the interface"))?;
-        let (packets, handle) = PacketLoop::new(core, Some(monitor), Box::new(|_, _| {}))
+        let (tun, transport, clock) = (Box::new(tun), Box::new(transport), Arc::new(SystemClock));
+        let parts = Parts { tunnel, tun, transport, clock, threads };
+        let (packets, handle) = PacketLoop::new(parts, Some(monitor), Box::new(|_, _| {}))
             .map_err(system("setting up the packet thread"))?;
         let stopper = server.stopper();
         let packets = std::thread::Builder::new()
@@ -145,13 +147,13 @@ impl uapi::Handler for Configuration {
 }
 
 /// The interface as the configuration protocol changes it.
-struct Target<'a> {
-    core: &'a mut Core,
+struct Target<'a, 'b> {
+    core: &'a mut Core<'b>,
     /// What handshakes with new peers begin in.
     suite: Suite,
 }
 
-impl uapi::Target for Target<'_> {
+impl uapi::Target for Target<'_, '_> {
     type Peer = PeerId;
 
     fn public_key(&self) -> Option<PublicKey> {
@@ -170,7 +172,7 @@ impl uapi::Target for Target<'_> {
     }
 
     fn set_fwmark(&mut self, mark: u32) -> Result<(), Errno> {
-        self.core.transport.set_mark(mark).map_err(|_| Errno::IO)
+        self.core.set_mark(mark).map_err(|_| Errno::IO)
     }
 
     fn remove_all_peers(&mut self) {
@@ -228,7 +230,7 @@ impl uapi::Target for Target<'_> {
     }
 }
 
-fn snapshot(core: &Core) -> Snapshot {
+fn snapshot(core: &Core<'_>) -> Snapshot {
     let device = core.tunnel.device();
     let peers = device.peers().filter_map(|id| {
         let peer = device.peer(clock::now(), id)?;

@@ -1,6 +1,7 @@
 //! What can be typed after `span`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 #[cfg(feature = "service")]
 use std::time::Duration;
@@ -105,6 +106,10 @@ pub(super) struct Up {
     /// chacha20-poly1305 is WireGuard's own with everyone [default: auto].
     #[arg(long, value_name = "CIPHER", value_parser = ["auto", "chacha20-poly1305"])]
     pub(super) cipher: Option<String>,
+
+    /// How many threads carry packets [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<NonZeroU8>,
 
     /// The name other nodes know this one by [default: the host's name].
     #[arg(long, value_name = "NAME")]
@@ -233,6 +238,10 @@ pub(super) struct Wg {
     /// peer must be `span wg --cipher aes-256-gcm` as well.
     #[arg(long, default_value_t, value_name = "CIPHER")]
     pub(super) cipher: Suite,
+
+    /// How many threads carry packets.
+    #[arg(long, default_value_t = NonZeroU8::MIN, value_name = "N")]
+    pub(super) threads: NonZeroU8,
 
     /// Go to the background once the interface and its socket are there.
     #[arg(long)]

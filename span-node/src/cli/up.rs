@@ -55,6 +55,7 @@ fn configuration(args: &Up) -> Result<NodeConfig> {
     set(&mut config.listen_port, args.listen_port);
     set(&mut config.mtu, args.mtu);
     set(&mut config.cipher, args.cipher.as_deref().map(str::parse).transpose()?);
+    set(&mut config.threads, args.threads);
     set(&mut config.state_dir, args.state_dir.clone());
     if args.name.is_some() {
         config.name.clone_from(&args.name);

@@ -26,7 +26,7 @@ pub(super) fn run(args: &Wg) -> Result<ExitCode> {
     if args.background {
         rustix::process::setsid().context("leaving the terminal")?;
     }
-    let mut interface = Interface::create(&name, args.cipher)
+    let mut interface = Interface::create(&name, args.cipher, args.threads)
         .with_context(|| format!("cannot create interface {}", name.as_str()))?;
     let stopper = interface.stopper();
     signals::on_end(move || stopper.stop())?;
@@ -41,7 +41,8 @@ pub(super) fn run(args: &Wg) -> Result<ExitCode> {
 /// Starts this program again, detached, and waits until it serves or fails.
 fn to_background(args: &Wg) -> Result<ExitCode> {
     let mut child = Command::new("/proc/self/exe")
-        .args(["wg", "--background", "--cipher", args.cipher.name(), &args.interface])
+        .args(["wg", "--background", "--cipher", args.cipher.name()])
+        .args(["--threads", &args.threads.to_string(), &args.interface])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

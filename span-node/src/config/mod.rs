@@ -17,6 +17,7 @@
 //! interface: span0
 //! mtu: 1420                        # or in KubeSpanConfig
 //! listenPort: 51820                # 0 takes any
+//! threads: 1                       # how many carry packets
 //! cipher: auto                     # or chacha20-poly1305, for WireGuard's own alone
 //! overlayAddress: key              # host part: from the key, or from the mac as Talos has it
 //! routes: true                     # set routes, rules and nftables

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     /// What links are encrypted with. Default: AES-256-GCM where both ends have instructions for it, else
     /// WireGuard's ChaCha20-Poly1305.
     pub cipher: Cipher,
+    /// How many threads carry packets, as far as the host lets flows be steered to them. Default: one.
+    pub threads: NonZeroU8,
     /// Where the host part of the overlay address comes from. Default: the key.
     pub overlay_host: OverlayHost,
     /// Whether to set routes, policy rules and nftables. Default: yes.
@@ -113,6 +116,7 @@ impl Default for NodeConfig {
             mtu: 1420,
             listen_port: 51820,
             cipher: Cipher::Auto,
+            threads: NonZeroU8::MIN,
             overlay_host: OverlayHost::Key,
             routes: true,
             state_dir: "/var/lib/span".into(),

@@ -1,5 +1,7 @@
 //! Span's own document, for what Talos has no words for.
 
+use std::num::NonZeroU8;
+
 use zeroize::Zeroizing;
 
 use super::builder::{Builder, Topic};
@@ -45,6 +47,12 @@ pub(super) fn node_config(mut document: Section<'_>, builder: &mut Builder, repo
     if let Some(field) = document.get("cipher") {
         let cipher = field.parse_with(report, |text| text.parse().map_err(|e: UnknownCipher| e.to_string()));
         builder.config.cipher = cipher.unwrap_or_default();
+    }
+    if let Some(field) = document.get("threads") {
+        let else_say = "is no number of threads; write one between 1 and 255";
+        if let Some(threads) = field.integer(report, 1..=u8::MAX, else_say).and_then(NonZeroU8::new) {
+            builder.config.threads = threads;
+        }
     }
     if let Some(field) = document.get("overlayAddress") {
         let host = field.parse_with(report, |text| match text {

@@ -98,7 +98,7 @@ fn spans_own_document() {
     let token = Token::generate(&[5; 64], services).unwrap();
     let config = good(&format!(
         "apiVersion: span/v1\nkind: NodeConfig\ntoken: {}\nname: n1\nhostname: n1.example\nmachineType: worker\n\
-         interface: mesh0\nmtu: 9000\nlistenPort: 0\ncipher: chacha20-poly1305\noverlayAddress: mac\nroutes: false\nstateDirectory: state\n\
+         interface: mesh0\nmtu: 9000\nlistenPort: 0\nthreads: 4\ncipher: chacha20-poly1305\noverlayAddress: mac\nroutes: false\nstateDirectory: state\n\
          controlSocket: /tmp/s.sock\naddresses: [192.0.2.7, '2001:db8::7']\nadvertisedNetworks:\n- 10.244.1.7/24\n\
          discovery:\n  ca: /etc/ca.pem\n  bypassMesh: false\n  serve: '[::]:3000'\n  membersFile: members.yaml\n",
         *token.encode()
@@ -110,6 +110,7 @@ fn spans_own_document() {
     assert_eq!((config.interface.as_str(), config.mtu, config.listen_port), ("mesh0", 9000, 0));
     assert_eq!((config.overlay_host, config.routes), (OverlayHost::Mac, false));
     assert_eq!(config.cipher, Cipher::ChaCha20Poly1305);
+    assert_eq!(config.threads.get(), 4);
     assert_eq!(config.control_socket(), Path::new("/tmp/s.sock"));
     assert_eq!(strings(&config.addresses), ["192.0.2.7", "2001:db8::7"]);
     assert_eq!(strings(&config.advertised_networks), ["10.244.1.0/24"]);
@@ -305,6 +306,7 @@ fn errors_say_where_what_and_what_to_do() {
             "name: -x\n",
             "3:7: name: `-x` is no host name; use letters, digits and '-' between dots, at most 63 to a part",
         ),
+        (own, "threads: 0\n", "3:10: threads: `0` is no number of threads; write one between 1 and 255"),
         (
             own,
             "cipher: aes-256-gcm\n",

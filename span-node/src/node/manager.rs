@@ -475,7 +475,7 @@ fn only(changes: &Changes<'_>) -> [Plan; 2] {
 
 /// Brings the tunnel from one plan to the next; runs on the packet thread.
 fn follow(
-    core: &mut Core,
+    core: &mut Core<'_>,
     from: &Plan,
     to: &Plan,
     forbidden: Option<Vec<IpNet>>,

@@ -82,6 +82,7 @@ fn refuse_fixed(old: &NodeConfig, new: &NodeConfig) -> Result<Cluster, Reconfigu
         mtu: _,
         listen_port: _,
         cipher: _,
+        threads,
         overlay_host,
         routes,
         state_dir,
@@ -111,6 +112,7 @@ fn refuse_fixed(old: &NodeConfig, new: &NodeConfig) -> Result<Cluster, Reconfigu
     let fields = [
         ("interface", *interface == old.interface, NEW_NODE),
         ("overlay_host", *overlay_host == old.overlay_host, NEW_NODE),
+        ("threads", *threads == old.threads, AT_START),
         ("routes", *routes == old.routes, AT_START),
         ("state_dir", *state_dir == old.state_dir, AT_START),
         ("control_socket", *control_socket == old.control_socket, AT_START),

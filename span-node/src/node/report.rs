@@ -131,7 +131,7 @@ fn tier(source: &Source, now: Instant) -> Tier {
 }
 
 /// Runs on the packet thread.
-fn look(core: &Core) -> Seen {
+fn look(core: &Core<'_>) -> Seen {
     let now = core.clock.now();
     let device = core.tunnel.device();
     let unix = device.unix_time(now).as_duration();
@@ -151,17 +151,17 @@ fn look(core: &Core) -> Seen {
 }
 
 /// Everything that was dropped anywhere, by reason.
-fn drops(core: &Core) -> BTreeMap<String, u64> {
+fn drops(core: &Core<'_>) -> BTreeMap<String, u64> {
     let received = core.tunnel.device().counters();
     let inbound =
         DropReason::ALL.into_iter().map(|reason| (reason.name().to_owned(), received.dropped(reason)));
-    let sent = core.transport.drops();
+    let (sent, dropped) = (core.lost(), core.drops());
     let outbound = sent.iter().map(|(reason, count)| (reason.to_string(), count));
     let host = [
-        ("not an IP packet", core.drops.malformed),
-        ("no peer has the destination", core.drops.no_route),
-        ("met congestion, and their senders know no marks", core.drops.congested),
-        ("not taken by the interface", core.tun.refused()),
+        ("not an IP packet", dropped.malformed),
+        ("no peer has the destination", dropped.no_route),
+        ("met congestion, and their senders know no marks", dropped.congested),
+        ("not taken by the interface", core.refused()),
         ("came through the mesh itself", core.tunnel.counters().forbidden_datagrams),
     ];
     let host = host.map(|(reason, count)| (reason.to_owned(), count));

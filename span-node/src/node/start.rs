@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex};
 
 use ipnet::Ipv6Net;
@@ -32,7 +33,7 @@ use super::sources::{self, Origin};
 use super::{Node, answers, control, thread};
 use crate::clock::{self, Clock};
 use crate::config::{NodeConfig, OverlayHost};
-use crate::packet::{Core, Notice, Notify, PacketLoop};
+use crate::packet::{self, Notice, Notify, PacketLoop};
 use crate::state::State;
 
 /// Starts what the builder describes.
@@ -99,6 +100,7 @@ pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
     };
     let mut tunnel = Tunnel::new(Some(identity.private_key), now, unix, *Zeroizing::new(entropy()?));
     let suites = config.cipher.suites();
+    let threads = config.threads;
     tunnel.device_mut().accept_suites(suites);
     let (hostname, nodename) = config.names(&machine_name());
     let me = Me {
@@ -119,11 +121,10 @@ pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
 
     let (outbox, inbox) = runtime::inbox();
     let events = Queue::new(events).map_err(system("making a descriptor for events"))?;
-    let core = Core::new(tunnel, device, transport, Arc::clone(&clock))
-        .map_err(system("setting up the interface"))?;
+    let parts = packet::Parts { tunnel, tun: device, transport, clock: Arc::clone(&clock), threads };
     let notify = notify(outbox.clone(), Arc::clone(&clock), Arc::clone(&events));
     let (packets, handle) =
-        PacketLoop::new(core, watch()?, notify).map_err(system("setting up the packet thread"))?;
+        PacketLoop::new(parts, watch()?, notify).map_err(system("setting up the packet thread"))?;
     let cache = |state: &State| Cache::new(&state.file("members.cache"), &cluster.id, &cluster.secret);
     let saved = Saved::load(state.as_ref().map(cache));
     let manager = Manager::new(Parts {
@@ -181,9 +182,15 @@ fn spawn(
     Ok(())
 }
 
+/// Whether several threads are to carry packets.
+fn several(config: &NodeConfig) -> bool {
+    config.threads > NonZeroU8::MIN
+}
+
 fn open_transport(outer: Outer, config: &NodeConfig) -> Result<Box<dyn Transport>, StartError> {
     let mark = if config.routes { MARK } else { 0 };
-    let udp = udp::Config { port: config.listen_port, mark, ..udp::Config::default() };
+    let udp =
+        udp::Config { port: config.listen_port, mark, shared: several(config), ..udp::Config::default() };
     Ok(match outer {
         Outer::Bind => Box::new(Udp::bind(udp)?),
         Outer::Sockets { ipv4, ipv6 } => Box::new(Udp::from_sockets(ipv4, ipv6, udp)?),
@@ -193,7 +200,10 @@ fn open_transport(outer: Outer, config: &NodeConfig) -> Result<Box<dyn Transport
 
 fn open_device(inner: Inner, config: &NodeConfig) -> Result<Box<dyn Device>, StartError> {
     Ok(match inner {
-        Inner::Create => Box::new(Tun::builder(config.interface.as_str()).mtu(config.mtu).open()?),
+        Inner::Create => {
+            let tun = Tun::builder(config.interface.as_str()).mtu(config.mtu);
+            Box::new(tun.many_queues(several(config)).open()?)
+        }
         Inner::Device(device) => device,
         Inner::Descriptor(fd) => Box::new(Tun::from_fd(fd)?),
     })

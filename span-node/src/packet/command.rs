@@ -11,7 +11,7 @@ use super::Core;
 const COMMANDS: usize = 64;
 
 /// A change to make, or a question to answer, between two packets.
-pub(super) type Command = Box<dyn FnOnce(&mut Core) + Send>;
+pub(super) type Command = Box<dyn FnOnce(&mut Core<'_>) + Send>;
 
 /// The packet thread is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,13 +26,13 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(waker: Waker) -> (Self, Receiver<Command>) {
+    pub(super) fn new(waker: Arc<Waker>) -> (Self, Receiver<Command>) {
         let (commands, receiver) = sync_channel(COMMANDS);
-        (Handle { commands, waker: Arc::new(waker) }, receiver)
+        (Handle { commands, waker }, receiver)
     }
 
     /// Runs `command` on the packet thread, without waiting for it.
-    pub(crate) fn post(&self, command: impl FnOnce(&mut Core) + Send + 'static) -> Result<(), Stopped> {
+    pub(crate) fn post(&self, command: impl FnOnce(&mut Core<'_>) + Send + 'static) -> Result<(), Stopped> {
         self.commands.send(Box::new(command)).map_err(|_| Stopped)?;
         // Fails only without the thread, and then the next command tells.
         let _ = self.waker.wake();
@@ -42,7 +42,7 @@ impl Handle {
     /// Runs `question` on the packet thread and brings its answer back.
     pub(crate) fn ask<R: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Core) -> R + Send + 'static,
+        question: impl FnOnce(&mut Core<'_>) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
         let (answer, receiver) = channel();
         self.post(move |core| {
@@ -55,6 +55,6 @@ impl Handle {
     /// Ends the packet thread.
     pub(crate) fn stop(&self) {
         // Already stopped is as good.
-        let _ = self.post(Core::stop);
+        let _ = self.post(|core| core.stopping = true);
     }
 }

@@ -1,13 +1,12 @@
 //! From the peers to the host: receive, open in place, coalesce, write.
 
 use std::io;
-use std::ops::Range;
 
 use span_core::time::Instant;
-use span_core::wireguard;
 use span_nat::transport::{Ecn, RecvBatch};
 use span_tun::offload::{Coalescer, packet};
 
+use super::lend::Lend;
 use super::outbound::{Drops, Sides, Turn};
 use super::standing::Standing;
 
@@ -19,8 +18,6 @@ const SLOTS: usize = 2;
 pub(super) struct Inbound {
     batch: RecvBatch,
     coalescer: Coalescer,
-    /// Where the packets of the datagrams at hand stand.
-    opened: Vec<Range<usize>>,
     socket: Standing,
     drops: Drops,
 }
@@ -30,7 +27,6 @@ impl Inbound {
         Inbound {
             batch: RecvBatch::new(SLOTS),
             coalescer: Coalescer::new(tun.accepts_udp_segmentation()),
-            opened: Vec::new(),
             socket: Standing::new(now),
             drops: Drops::default(),
         }
@@ -41,42 +37,38 @@ impl Inbound {
     }
 
     /// Receives one batch from the descriptors that are readable and carries what is in it.
-    pub(super) fn pump(&mut self, now: Instant, readable: u64, sides: &mut Sides<'_>) -> io::Result<Turn> {
-        self.batch.clear();
-        let received = sides.transport.recv_readable(readable, &mut self.batch)?;
-        let turn = if self.batch.spare_len() == 0 { Turn::More } else { Turn::Over };
+    pub(super) fn pump<T: Lend>(
+        &mut self,
+        now: Instant,
+        readable: u64,
+        sides: &mut Sides<'_, T>,
+    ) -> io::Result<Turn> {
+        let Inbound { batch, coalescer, socket, drops } = self;
+        batch.clear();
+        let received = sides.transport.recv_readable(readable, batch)?;
+        let turn = if batch.spare_len() == 0 { Turn::More } else { Turn::Over };
         if turn == Turn::Over {
-            self.socket.empty(now);
+            socket.empty(now);
         }
         if received == 0 {
             return Ok(turn);
         }
-        let mut tells = self.socket.tells(now);
-        let (arena, entries) = self.batch.split_mut();
-        for entry in entries {
+        let mut tells = socket.tells(now);
+        let (arena, entries) = batch.split_mut();
+        sides.tunnel.receive(now, arena, entries, &mut |arena, entry, opened| {
             let start = entry.range.start;
-            self.opened.clear();
-            let opened = &mut self.opened;
-            let burst = &mut arena[entry.range.clone()];
-            sides.tunnel.handle_burst(now, &entry.path, burst, entry.stride, &mut |inbound| match inbound {
-                wireguard::Inbound::Packet { range, .. } => opened.push(range),
-                // The tunnel counts what it drops, and answers by itself what wants an answer.
-                wireguard::Inbound::Keepalive { .. }
-                | wireguard::Inbound::Handshake
-                | wireguard::Inbound::Dropped(_) => {}
-            });
             // Whoever sends bursts fills queues.
-            let told = self.opened.len() > 1 && std::mem::take(&mut tells);
-            for (index, range) in self.opened.iter().enumerate() {
+            let told = opened.len() > 1 && std::mem::take(&mut tells);
+            for (index, range) in opened.iter().enumerate() {
                 let range = start + range.start..start + range.end;
                 let outer = if told && index == 0 { Ecn::Ce } else { entry.ecn };
                 if marked(&mut arena[range.clone()], outer) {
-                    self.coalescer.push(arena, range);
+                    coalescer.push(arena, range);
                 } else {
-                    self.drops.congested += 1;
+                    drops.congested += 1;
                 }
             }
-        }
+        });
         self.coalescer.flush(arena, &mut |header, parts| sides.tun.send(header, parts))?;
         Ok(turn)
     }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use span_core::path::{Path, UdpPath};
 use span_core::time::Instant;
 use span_core::tunnel::Tunnel;
-use span_core::wireguard::{self, PeerId, Sealer};
+use span_core::wireguard::{self, PeerId, Sealer, TransmitKind};
 use span_nat::transport::{Ecn, SendBatch, Transport};
 use span_tun::device::{Device, MAX_FRAME};
 use span_tun::offload::icmp::{self, Unreachable};
 use span_tun::offload::packet::{Ip, Ipv6, protocol};
 use span_tun::offload::{self, Gso, Segments, VirtioHeader};
 
+use super::lend::{Lend, Route};
 use super::sealing::Unsealed;
 use super::standing::Standing;
 
@@ -30,6 +31,8 @@ pub(super) struct Outbound {
     unsealed: Unsealed,
     /// The transport took no more: nothing is read until it does.
     blocked: bool,
+    /// Among what it did not take are packets that had waited for a session.
+    held: bool,
     host: Standing,
     drops: Drops,
     /// How often the host is told that nobody has a destination.
@@ -76,9 +79,9 @@ pub(super) enum Turn {
 }
 
 /// What a frame is carried with.
-pub(super) struct Sides<'a> {
+pub(super) struct Sides<'a, T> {
     pub(super) tun: &'a mut dyn Device,
-    pub(super) tunnel: &'a mut Tunnel,
+    pub(super) tunnel: &'a mut T,
     pub(super) transport: &'a mut dyn Transport,
 }
 
@@ -90,6 +93,7 @@ impl Outbound {
             batch: SendBatch::new(LANES),
             unsealed: Unsealed::default(),
             blocked: false,
+            held: false,
             host: Standing::new(now),
             drops: Drops::default(),
             refusals: icmp::Limiter::new(Duration::ZERO),
@@ -106,13 +110,31 @@ impl Outbound {
     }
 
     /// Reads and sends up to `frames` frames.
-    pub(super) fn pump(&mut self, now: Instant, frames: usize, sides: &mut Sides<'_>) -> io::Result<Turn> {
+    pub(super) fn pump<T: Lend>(
+        &mut self,
+        now: Instant,
+        frames: usize,
+        sides: &mut Sides<'_, T>,
+    ) -> io::Result<Turn> {
+        let mut frame = std::mem::take(&mut self.frame);
+        let turn = self.pump_through(&mut frame, now, frames, sides);
+        self.frame = frame;
+        turn
+    }
+
+    fn pump_through<T: Lend>(
+        &mut self,
+        frame: &mut [u8],
+        now: Instant,
+        frames: usize,
+        sides: &mut Sides<'_, T>,
+    ) -> io::Result<Turn> {
         for _ in 0..frames {
             if self.blocked {
                 return Ok(Turn::Over);
             }
-            match sides.tun.recv(&mut self.frame) {
-                Ok((header, len)) => self.carry(now, &header, len, sides),
+            match sides.tun.recv(frame) {
+                Ok((header, len)) => self.carry(now, &header, &mut frame[..len], sides),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.host.empty(now);
                     self.flush(now, sides);
@@ -126,51 +148,82 @@ impl Outbound {
     }
 
     /// Sends what the tunnel itself has to say: handshakes, keepalives, packets that waited for a session.
-    pub(super) fn drain(&mut self, now: Instant, sides: &mut Sides<'_>) {
+    pub(super) fn drain<T: Lend>(&mut self, now: Instant, sides: &mut Sides<'_, T>) {
         self.batch.set_ecn(Ecn::NotEct);
-        while !self.blocked {
-            if sides.tunnel.poll_transmit(now, &mut self.batch).is_none() {
-                break;
+        let transport = &mut *sides.transport;
+        sides.tunnel.drain(now, |tunnel, now| {
+            let mut waited = false;
+            while !self.blocked {
+                let Some(transmit) = tunnel.poll_transmit(now, &mut self.batch) else { break };
+                waited |= transmit.kind == TransmitKind::Data;
             }
-        }
+            if T::SHARED && waited {
+                // Another thread may have the next packet of the same flow in its hands: it gets the tunnel, and
+                // with it the session, only when those before it have left. That is once in a session.
+                self.send(transport);
+                self.forget_sources(now, tunnel);
+                self.held |= self.blocked;
+            }
+            self.held
+        });
         self.flush(now, sides);
     }
 
     /// Hands the batch to the transport; what it does not take stays.
-    pub(super) fn flush(&mut self, now: Instant, sides: &mut Sides<'_>) {
+    pub(super) fn flush<T: Lend>(&mut self, now: Instant, sides: &mut Sides<'_, T>) {
+        self.send(sides.transport);
+        if !self.batch.lost_sources().is_empty() {
+            sides.tunnel.with(now, |tunnel, now| self.forget_sources(now, tunnel));
+        }
+    }
+
+    fn send(&mut self, transport: &mut dyn Transport) {
         if self.batch.is_empty() {
             self.blocked = false;
-            return;
+        } else {
+            self.drops.transport += self.unsealed.seal(&mut self.batch);
+            let outcome = self.batch.flush(transport);
+            self.drops.transport += outcome.drops.total();
+            self.blocked = outcome.blocked;
         }
-        self.drops.transport += self.unsealed.seal(&mut self.batch);
-        let outcome = self.batch.flush(sides.transport);
-        self.drops.transport += outcome.drops.total();
-        self.blocked = outcome.blocked;
+        self.held &= self.blocked;
+    }
+
+    /// Lets the host choose again where it could not send from where it was asked to.
+    fn forget_sources(&mut self, now: Instant, tunnel: &mut Tunnel) {
         for path in self.batch.lost_sources() {
             if let Path::Udp(UdpPath { source: Some(lost), .. }) = path {
-                sides.tunnel.network_changed(now, |source| source != lost);
+                tunnel.network_changed(now, |source| source != lost);
             }
         }
     }
 
     /// Carries one frame of the host to the peer that has its destination.
-    fn carry(&mut self, now: Instant, header: &VirtioHeader, len: usize, sides: &mut Sides<'_>) {
-        let frame = &mut self.frame[..len];
+    fn carry<T: Lend>(
+        &mut self,
+        now: Instant,
+        header: &VirtioHeader,
+        frame: &mut [u8],
+        sides: &mut Sides<'_, T>,
+    ) {
         let Some(destination) = offload::packet::destination(frame) else {
             self.drops.malformed += 1;
             return;
         };
-        let Some(peer) = sides.tunnel.route(destination) else {
-            self.drops.no_route += 1;
-            if self.refusals.allow(Duration::from_nanos(now.as_nanos())) {
-                refuse(frame, sides.tun);
+        let peer = match sides.tunnel.route(now, destination, frame) {
+            Route::Peer(peer) => peer,
+            Route::Nobody => {
+                self.drops.no_route += 1;
+                if self.refusals.allow(Duration::from_nanos(now.as_nanos())) {
+                    refuse(frame, sides.tun);
+                }
+                return;
             }
-            return;
+            Route::Own => {
+                self.drops.looped += 1;
+                return;
+            }
         };
-        if is_own_datagram(frame, now, peer, sides.tunnel) {
-            self.drops.looped += 1;
-            return;
-        }
         let mtu = usize::from(sides.tun.mtu());
         // Whoever sends bursts fills queues.
         let bulk = header.gso != Gso::None;
@@ -202,10 +255,14 @@ impl Outbound {
                 }
             }
             wireguard::Outbound::Stage | wireguard::Outbound::NoPath => {
+                if T::SHARED {
+                    // What waits is sent by the leader: what went before it is not to wait here.
+                    self.send(sides.transport);
+                }
                 for segment in segments {
                     self.waiting.resize(segment.len(), 0);
                     segment.write_to(&mut self.waiting);
-                    sides.tunnel.stage(now, peer, &self.waiting);
+                    sides.tunnel.with(now, |tunnel, now| tunnel.stage(now, peer, &self.waiting));
                 }
             }
             wireguard::Outbound::Gone => self.drops.no_route += 1,
@@ -215,7 +272,7 @@ impl Outbound {
 
 /// Whether the frame is what the tunnel itself sent to this peer: the host routes the peer's endpoint into the
 /// tunnel. Carrying it would send it again, longer, without end.
-fn is_own_datagram(frame: &[u8], now: Instant, peer: PeerId, tunnel: &Tunnel) -> bool {
+pub(super) fn is_own_datagram(frame: &[u8], now: Instant, peer: PeerId, tunnel: &Tunnel) -> bool {
     let Some(destination) = udp_destination(frame) else { return false };
     let path = tunnel.device().peer(now, peer).and_then(|peer| peer.path.copied());
     path.and_then(|path| path.remote()) == Some(destination)
