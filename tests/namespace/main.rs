@@ -9,3 +9,4 @@ mod interop;
 mod mesh;
 mod pair;
 mod rekey;
+mod threads;

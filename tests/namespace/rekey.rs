@@ -11,22 +11,28 @@ use crate::pair::{Family, Pair};
 /// REKEY_AFTER_TIME is 120 s. All pairs wait it out together, each with a ping every 50 ms.
 #[test]
 fn a_session_is_replaced_without_loss() {
-    use Program::{Boringtun, Span, WireguardGo};
+    use Program::{Boringtun, Span, SpanThreads, WireguardGo};
     if !ready() {
         return;
     }
-    let mut pairs: Vec<Pair> =
-        [(Span, Span), (Span, WireguardGo), (WireguardGo, Span), (Span, Boringtun), (Boringtun, Span)]
-            .into_iter()
-            .map(|(initiator, responder)| {
-                let pair = Pair::new(initiator, responder, Family::V4);
-                pair.configure();
-                assert_ping(&pair.a, Pair::B_INNER, 1);
-                pair
-            })
-            .collect();
+    let mut pairs: Vec<Pair> = [
+        (Span, Span),
+        (Span, WireguardGo),
+        (WireguardGo, Span),
+        (Span, Boringtun),
+        (Boringtun, Span),
+        (SpanThreads, SpanThreads),
+    ]
+    .into_iter()
+    .map(|(initiator, responder)| {
+        let pair = Pair::new(initiator, responder, Family::V4);
+        pair.configure();
+        assert_ping(&pair.a, Pair::B_INNER, 1);
+        pair
+    })
+    .collect();
     let span_side = |pair: &Pair| {
-        if pair.programs[0] == Span { wg::peer(&pair.a, "wg0") } else { wg::peer(&pair.b, "wg0") }
+        if pair.programs[0].is_span() { wg::peer(&pair.a, "wg0") } else { wg::peer(&pair.b, "wg0") }
     };
     let first: Vec<u64> = pairs.iter().map(|pair| span_side(pair).latest_handshake).collect();
 

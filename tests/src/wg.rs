@@ -14,6 +14,8 @@ pub enum Program {
     Span,
     /// `span wg --cipher aes-256-gcm`.
     SpanAes,
+    /// `span wg --threads 2`.
+    SpanThreads,
     /// The Go implementation of WireGuard's authors.
     WireguardGo,
     /// boringtun-cli.
@@ -24,7 +26,7 @@ impl Program {
     /// Whether it is a `span wg`, whatever its options.
     #[must_use]
     pub const fn is_span(self) -> bool {
-        matches!(self, Self::Span | Self::SpanAes)
+        matches!(self, Self::Span | Self::SpanAes | Self::SpanThreads)
     }
 
     /// Starts it in `namespace` and waits until `wg` can talk to it.
@@ -35,6 +37,11 @@ impl Program {
             Self::SpanAes => namespace.spawn_with(
                 programs::span(),
                 ["wg", "--cipher", "aes-256-gcm", interface],
+                &[("SPAN_LOG", "debug")],
+            ),
+            Self::SpanThreads => namespace.spawn_with(
+                programs::span(),
+                ["wg", "--threads", "2", interface],
                 &[("SPAN_LOG", "debug")],
             ),
             Self::WireguardGo => namespace.spawn_with(
