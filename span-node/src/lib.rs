@@ -8,52 +8,43 @@
 //! # Two nodes in one process
 //!
 //! ```
-//! use std::io::IoSlice;
-//! use std::net::{IpAddr, UdpSocket};
+//! # #[cfg(not(feature = "netstack"))]
+//! # fn main() {}
+//! # #[cfg(feature = "netstack")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::io::{Read, Write};
+//! use std::net::{SocketAddr, UdpSocket};
 //! use span_node::span_discovery::memory::Registry;
-//! use span_node::span_tun::device::{Device as _, memory};
-//! use span_node::span_tun::offload::VirtioHeader;
 //! use span_node::{Event, Node, NodeConfig, clock, state::Identity, token::Token};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let token = Token::generate(&clock::entropy()?, Vec::new())?;
 //! let registry = Registry::new(); // where these two find each other; elsewhere a discovery service
-//! let start = |name: &str| -> Result<_, Box<dyn std::error::Error>> {
+//! let start = |name: &str| -> Result<Node, Box<dyn std::error::Error>> {
 //!     let socket = UdpSocket::bind("127.0.0.1:0")?;
 //!     let mut config = NodeConfig::from_token(&token);
 //!     config.name = Some(name.to_owned());
 //!     config.extra_endpoints.push(socket.local_addr()?);
-//!     let (device, host) = memory::pair(config.mtu, 64)?; // in place of a TUN interface
-//!     let node = Node::builder(config)
-//!         .tier(Box::new(registry.tier()))
-//!         .device(Box::new(device))
+//!     let builder = Node::builder(config)
+//!         .netstack() // in place of a TUN interface
 //!         .sockets(Some(socket), None)
+//!         .tier(Box::new(registry.tier()))
 //!         .identity(Identity::generate()?)
-//!         .without_control_socket()
-//!         .start()?;
-//!     Ok((node, host))
+//!         .without_control_socket();
+//!     Ok(builder.start()?)
 //! };
-//! let (alice, mut host_of_alice) = start("alice")?;
-//! let (bob, mut host_of_bob) = start("bob")?;
-//! let up = |event: &Event| matches!(event, Event::PeerUp(peer) if peer.name == "bob");
-//! assert!(alice.events().any(|event| up(&event)), "alice has stopped");
+//! let (alice, bob) = (start("alice")?, start("bob")?);
+//! let is_bob = |event: &Event| matches!(event, Event::PeerUp(peer) if peer.name == "bob");
+//! assert!(alice.events().any(|event| is_bob(&event)), "alice has stopped");
 //!
-//! // A packet of no content from one host to the other.
-//! let addresses = [alice.status()?.node.overlay_address, bob.status()?.node.overlay_address];
-//! let mut packet = vec![0x60, 0, 0, 0, 0, 0, 59, 64];
-//! for address in addresses {
-//!     let IpAddr::V6(address) = address else { unreachable!("overlay addresses are of IPv6") };
-//!     packet.extend(address.octets());
-//! }
-//! host_of_alice.send(&VirtioHeader::default(), &[IoSlice::new(&packet)])?;
-//! let mut received = [0; 1500];
-//! let len = loop {
-//!     match host_of_bob.recv(&mut received) {
-//!         Ok((_, len)) => break len,
-//!         Err(_) => std::thread::yield_now(), // or poll host_of_bob.descriptor()
-//!     }
-//! };
-//! assert_eq!(received[..len], packet);
+//! let address = SocketAddr::new(alice.resolve("bob")?.ok_or("nobody is called bob")?, 80);
+//! let (here, there) = (alice.netstack().ok_or("no stack")?, bob.netstack().ok_or("no stack")?);
+//! let listener = there.listen(address)?;
+//! let mut stream = here.connect(address)?;
+//! let (mut accepted, _) = listener.accept()?;
+//! stream.write_all(b"through the mesh")?;
+//! let mut received = [0; 16];
+//! accepted.read_exact(&mut received)?;
+//! assert_eq!(&received, b"through the mesh");
 //! # Ok(())
 //! # }
 //! ```
@@ -80,6 +71,8 @@ pub mod demo;
 pub mod interface;
 pub mod node;
 mod packet;
+#[cfg(feature = "netstack")]
+mod proxy;
 pub mod state;
 pub mod token;
 pub mod uapi;

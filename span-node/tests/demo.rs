@@ -51,6 +51,17 @@ fn nobody_needs_privileges() {
 }
 
 #[test]
+#[cfg(feature = "netstack")]
+fn without_namespaces_the_nodes_are_in_one_process() {
+    let mut command = Command::new(SPAN);
+    let output = command.args(["demo", "--json", "--in-process", "--nodes", "4"]).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && found["ok"] == true, "{found}");
+    assert_eq!((&found["namespaces"], &found["links_up"]), (&false.into(), &12.into()), "{found}");
+    assert_eq!(found["underlay_plaintext_packets"], Value::Null, "nobody looked: {found}");
+}
+
+#[test]
 fn a_pipe_gets_lines_and_a_table() {
     let output = Command::new(SPAN).arg("demo").output().unwrap();
     if output.status.code() == Some(CANNOT_RUN) {
@@ -104,7 +115,12 @@ fn demo(command: &mut Command) -> Option<(ExitStatus, Value)> {
     }
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(shown.lines().count(), 1, "one object and nothing else: {shown}");
-    Some((output.status, serde_json::from_str(&shown).unwrap()))
+    let found: Value = serde_json::from_str(&shown).unwrap();
+    if found["namespaces"] == false && found["ok"] == true {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    Some((output.status, found))
 }
 
 fn assert_good((status, found): &(ExitStatus, Value), nodes: u64) {
@@ -130,7 +146,8 @@ fn running_demo() -> Option<(Child, Vec<Pid>)> {
             return Some((demo, nodes));
         }
         if let Some(status) = demo.try_wait().unwrap() {
-            assert_eq!(status.code(), Some(CANNOT_RUN), "ended early");
+            // Without namespaces it has come to its end in one process.
+            assert!(status.success() || status.code() == Some(CANNOT_RUN), "ended early");
             return None;
         }
         assert!(Instant::now() < deadline, "the nodes did not start");

@@ -10,6 +10,9 @@ use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use span_core::crypto::Suite;
 
+#[cfg(feature = "netstack")]
+use crate::proxy::{Inward, Outward};
+
 /// An encrypted full mesh of machines: KubeSpan without Talos, WireGuard without a kernel module.
 #[derive(Debug, Parser)]
 #[command(name = "span", version, max_term_width = 100)]
@@ -63,6 +66,12 @@ pub(super) struct Demo {
     /// Print one JSON object at the end instead of the live view and the table.
     #[arg(long)]
     pub(super) json: bool,
+
+    /// Run the nodes in one process over loopback, without interfaces, as happens where there are neither
+    /// privileges nor user namespaces.
+    #[cfg(feature = "netstack")]
+    #[arg(long)]
+    pub(super) in_process: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,6 +167,31 @@ pub(super) struct Up {
     /// Leave routes, rules and nftables alone: only create the interface and its address.
     #[arg(long)]
     pub(super) no_routes: bool,
+
+    /// Create no interface and need no privileges: the mesh is reached through the options below.
+    #[cfg(feature = "netstack")]
+    #[arg(long)]
+    pub(super) netstack: bool,
+
+    /// Serve SOCKS5 to programs of this machine, for addresses and names of members
+    /// [default address: 127.0.0.1:1080]. Whoever reaches it reaches the mesh.
+    #[cfg(feature = "netstack")]
+    #[arg(
+        long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:1080", requires = "netstack",
+        value_parser = crate::proxy::local_address
+    )]
+    pub(super) socks5: Option<SocketAddr>,
+
+    /// Carry what connects to a port of this machine to a member, as 8080=node-2:80. Several times for several.
+    #[cfg(feature = "netstack")]
+    #[arg(long = "forward", value_name = "LOCAL=REMOTE", requires = "netstack", value_parser = crate::proxy::outward)]
+    pub(super) forward: Vec<(SocketAddr, Outward)>,
+
+    /// Carry what members connect to on this node to a program of this machine, as 80=8080. Several times for
+    /// several.
+    #[cfg(feature = "netstack")]
+    #[arg(long = "listen-forward", value_name = "PORT=LOCAL", requires = "netstack")]
+    pub(super) listen_forward: Vec<Inward>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -47,7 +47,14 @@ fn run(args: &Args) -> ExitCode {
     }
     let done = match &args.command {
         #[cfg(feature = "service")]
-        Command::Demo(args) => Ok(demo::run(demo::Options { nodes: args.nodes, json: args.json })),
+        Command::Demo(args) => Ok(demo::run(demo::Options {
+            nodes: args.nodes,
+            json: args.json,
+            #[cfg(feature = "netstack")]
+            in_process: args.in_process,
+            #[cfg(not(feature = "netstack"))]
+            in_process: false,
+        })),
         #[cfg(feature = "service")]
         Command::DemoNode => Ok(demo::child::run()),
         Command::Cluster(args) => cluster::run(args),

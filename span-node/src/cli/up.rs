@@ -1,8 +1,13 @@
 //! `span up`.
 
+#[cfg(feature = "netstack")]
+use std::net::TcpListener;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+#[cfg(feature = "netstack")]
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use span_discovery::url::ServiceUrl;
@@ -13,6 +18,8 @@ use super::args::Up;
 use super::signals;
 use crate::config::{self, NodeConfig};
 use crate::node::Node;
+#[cfg(feature = "netstack")]
+use crate::proxy::Mesh;
 use crate::token::Token;
 
 pub(super) fn run(args: &Up) -> Result<ExitCode> {
@@ -23,21 +30,78 @@ pub(super) fn run(args: &Up) -> Result<ExitCode> {
     if !config.ignored.is_empty() {
         info!(parts = config.ignored.join(", "), "not for Span, left alone");
     }
-    let interface = config.interface.clone();
-    let node = Node::start(config).context("cannot start the node")?;
+    let node = start(config, args)?;
     let stopper = node.stopper();
     signals::on_end(move || stopper.stop()).context("listening for signals")?;
     if let Ok(status) = node.status() {
         info!(
-            interface = interface.as_str(),
+            interface = status.node.interface,
             address = %status.node.overlay_address,
             port = status.node.listen_port,
             "up; `span peers` shows the others"
         );
     }
+    #[cfg(feature = "netstack")]
+    serve(&node, args)?;
     node.wait()?;
     info!("down");
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "netstack")]
+fn start(mut config: NodeConfig, args: &Up) -> Result<Arc<Node>> {
+    let start = "cannot start the node";
+    if !args.netstack {
+        return Ok(Arc::new(Node::start(config).context(start)?));
+    }
+    config.routes = false;
+    if !rustix::process::geteuid().is_root() {
+        // Where only root may write, this user cannot keep anything.
+        if config.state_dir == NodeConfig::default().state_dir {
+            config.state_dir = own_state_directory()
+                .context("there is no HOME to keep the identity in: name a --state-dir")?;
+        }
+        if config.control_socket.is_none() {
+            config.control_socket = Some(config.state_dir.join(format!("{}.sock", config.interface)));
+        }
+    }
+    let socket = config.control_socket();
+    let node = Node::builder(config).netstack().start().context(start)?;
+    info!("`span status --socket {}` shows this node", socket.display());
+    Ok(Arc::new(node))
+}
+
+#[cfg(not(feature = "netstack"))]
+fn start(config: NodeConfig, _args: &Up) -> Result<Arc<Node>> {
+    Ok(Arc::new(Node::start(config).context("cannot start the node")?))
+}
+
+/// Where programs of this user keep their state (XDG Base Directory Specification).
+#[cfg(feature = "netstack")]
+fn own_state_directory() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    Some(state?.join("span"))
+}
+
+/// Serves what programs of this machine reach the mesh through.
+#[cfg(feature = "netstack")]
+fn serve(node: &Arc<Node>, args: &Up) -> Result<()> {
+    let Some(mesh) = Mesh::over(Arc::clone(node)) else { return Ok(()) };
+    let listen = |at: SocketAddr| TcpListener::bind(at).with_context(|| format!("cannot listen at {at}"));
+    if let Some(at) = args.socks5 {
+        if !at.ip().is_loopback() {
+            warn!(address = %at, "SOCKS5 asks nobody who they are: whoever reaches it reaches the mesh");
+        }
+        mesh.serve_socks(listen(at)?)?;
+    }
+    for (at, to) in &args.forward {
+        mesh.forward(listen(*at)?, to.clone())?;
+    }
+    for inward in &args.listen_forward {
+        mesh.forward_inward(*inward).context("cannot listen in the mesh")?;
+    }
+    Ok(())
 }
 
 /// The configuration file with the token and the options over it.

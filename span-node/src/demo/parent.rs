@@ -11,6 +11,8 @@ use signal_hook::iterator::Signals;
 
 use super::capture::Capture;
 use super::frame::Expected;
+#[cfg(feature = "netstack")]
+use super::inprocess;
 use super::netns;
 use super::nodes::{Event, Nodes};
 use super::report::{Report, Summary};
@@ -28,6 +30,8 @@ pub struct Options {
     pub nodes: u16,
     /// Print one JSON object at the end, and nothing else on standard output.
     pub json: bool,
+    /// Run all nodes in this process even where they could have namespaces of their own.
+    pub in_process: bool,
 }
 
 /// The nodes' UDP port. Each is alone in its network namespace, so they can all have the same one.
@@ -98,6 +102,17 @@ pub(super) fn to(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 fn demonstrate(options: Options, view: &mut View) -> Result<Report, Error> {
+    #[cfg(feature = "netstack")]
+    {
+        if options.in_process {
+            return inprocess::demonstrate(options, view);
+        }
+        if let Err(error) = netns::enter() {
+            eprintln!("span demo: {error}\nGoing on in this process, over loopback, without interfaces.");
+            return inprocess::demonstrate(options, view);
+        }
+    }
+    #[cfg(not(feature = "netstack"))]
     netns::enter()?;
     view.stage("setting up the switch");
     let mut switch = Switch::new().map_err(to("create the switch"))?;
@@ -125,11 +140,11 @@ fn demonstrate(options: Options, view: &mut View) -> Result<Report, Error> {
     let links = stages.leave()?;
     drop(service);
     let counts = capture.finish().map_err(to("capture on the switch"))?;
-    Ok(Report { nodes: options.nodes, links, transfer, frames, counts })
+    Ok(Report { nodes: options.nodes, links, transfer, frames, counts: Some(counts) })
 }
 
 /// A cluster of its own for every demo.
-fn new_cluster(discovery: SocketAddr) -> io::Result<Token> {
+pub(super) fn new_cluster(discovery: SocketAddr) -> io::Result<Token> {
     let service = format!("http://{discovery}").parse().map_err(io::Error::other)?;
     Token::generate(&clock::entropy()?, vec![service]).map_err(io::Error::other)
 }

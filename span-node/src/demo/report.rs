@@ -16,7 +16,9 @@ pub(super) struct Report {
     pub(super) transfer: Result<Transfer, String>,
     /// How many frames the nodes sent through the switch.
     pub(super) frames: u64,
-    pub(super) counts: Counts,
+    /// What the capture saw; `None` where the nodes are in one process, whose packets only those with
+    /// privileges can capture.
+    pub(super) counts: Option<Counts>,
 }
 
 /// One direction between two nodes.
@@ -50,7 +52,10 @@ pub(super) struct Summary {
     connect_ms_max: Option<f64>,
     ping_ms_p50: Option<f64>,
     tcp_gbps: Option<f64>,
-    underlay_plaintext_packets: u64,
+    /// `null` where nobody looked.
+    underlay_plaintext_packets: Option<u64>,
+    /// Whether the nodes were in network namespaces of their own, or all in one process.
+    namespaces: bool,
     pub(super) ok: bool,
     /// Why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,11 +85,11 @@ impl Report {
             connect_ms_max: connected.iter().max().copied().map(millis),
             ping_ms_p50: median(&mut pings).map(millis),
             tcp_gbps: received.map(|received| round(received.gigabits_per_second())),
-            underlay_plaintext_packets: self.counts.plaintext,
+            underlay_plaintext_packets: self.counts.as_ref().map(|counts| counts.plaintext),
+            namespaces: self.counts.is_some(),
             ok: links_up == self.links.len()
                 && transferred
-                && self.counts.plaintext == 0
-                && self.counts.lost == 0,
+                && self.counts.as_ref().is_none_or(|counts| counts.plaintext == 0 && counts.lost == 0),
             error: None,
         }
     }
@@ -122,13 +127,17 @@ impl fmt::Display for Report {
             }
             Err(what) => writeln!(f, "tcp         broken: {what}")?,
         }
-        let Counts { plaintext, lost, leaks } = &self.counts;
-        writeln!(f, "underlay    {plaintext} of {} packets in plaintext", self.frames)?;
-        for (leak, count) in leaks {
-            writeln!(f, "            {count} x {leak}")?;
-        }
-        if *lost > 0 {
-            writeln!(f, "            {lost} packets came too fast to be looked at")?;
+        match &self.counts {
+            Some(Counts { plaintext, lost, leaks }) => {
+                writeln!(f, "underlay    {plaintext} of {} packets in plaintext", self.frames)?;
+                for (leak, count) in leaks {
+                    writeln!(f, "            {count} x {leak}")?;
+                }
+                if *lost > 0 {
+                    writeln!(f, "            {lost} packets came too fast to be looked at")?;
+                }
+            }
+            None => writeln!(f, "underlay    loopback, not captured: that takes privileges")?,
         }
         writeln!(f)?;
         f.write_str(if summary.ok { "ok" } else { "NOT OK" })
@@ -202,7 +211,7 @@ mod tests {
             links: vec![link(1, 2, 30), link(2, 1, 41)],
             transfer: Ok(Transfer { from: 1, to: 2, received }),
             frames: 1000,
-            counts: Counts::default(),
+            counts: Some(Counts::default()),
         }
     }
 
@@ -212,7 +221,8 @@ mod tests {
         assert_eq!(
             object,
             "{\"nodes\":2,\"links_total\":2,\"links_up\":2,\"connect_ms_p50\":30.0,\"connect_ms_max\":41.0,\
-             \"ping_ms_p50\":0.25,\"tcp_gbps\":2.0,\"underlay_plaintext_packets\":0,\"ok\":true}"
+             \"ping_ms_p50\":0.25,\"tcp_gbps\":2.0,\"underlay_plaintext_packets\":0,\
+             \"namespaces\":true,\"ok\":true}"
         );
     }
 
@@ -224,8 +234,8 @@ mod tests {
             ("a ping lost", |report| report.links[0].answered = false),
             ("no transfer", |report| report.transfer = Err(String::new())),
             ("a damaged transfer", |report| report.transfer.as_mut().unwrap().received.intact = false),
-            ("a leak", |report| report.counts.plaintext = 1),
-            ("a lost frame", |report| report.counts.lost = 1),
+            ("a leak", |report| report.counts.as_mut().unwrap().plaintext = 1),
+            ("a lost frame", |report| report.counts.as_mut().unwrap().lost = 1),
         ];
         assert!(good().summary().ok);
         for (what, spoil) in spoil {

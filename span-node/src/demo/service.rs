@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 /// A running discovery service, until it is dropped.
 pub(super) struct Service {
+    #[cfg(feature = "netstack")]
+    address: SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
@@ -17,6 +19,8 @@ impl Service {
     /// without TLS.
     pub(super) fn start(address: SocketAddr) -> io::Result<Self> {
         let server = Server::bind(ServerConfig::new(address)).map_err(io::Error::other)?;
+        #[cfg(feature = "netstack")]
+        let address = server.local_addr();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         thread::Builder::new().name("discovery".to_owned()).spawn(move || {
@@ -26,6 +30,16 @@ impl Service {
                 tracing::error!(%error, "the demo's discovery service has ended");
             }
         })?;
-        Ok(Self { _stop: stop })
+        Ok(Self {
+            #[cfg(feature = "netstack")]
+            address,
+            _stop: stop,
+        })
+    }
+
+    /// Where it listens, with the port it got.
+    #[cfg(feature = "netstack")]
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 }

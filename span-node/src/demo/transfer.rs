@@ -1,6 +1,6 @@
 //! Bulk data through one TCP connection, checked byte for byte.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 /// How long a connection may stand still before it is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// What one system call moves, and the length of the pattern. Not a multiple of any packet's length, so that
 /// a segment that is lost, repeated or out of place shows.
 const CHUNK: usize = 256 * 1024 - 5;
@@ -40,8 +40,13 @@ pub(super) fn listen(address: IpAddr) -> io::Result<TcpListener> {
 
 /// Takes one connection and reads it to its end.
 pub(super) fn receive(listener: &TcpListener) -> io::Result<Received> {
-    let (mut stream, _) = listener.accept()?;
+    let (stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    read(stream)
+}
+
+/// Reads a connection to its end.
+pub(super) fn read(mut stream: impl Read) -> io::Result<Received> {
     let pattern = pattern();
     let mut chunk = vec![0; CHUNK];
     let (mut bytes, mut intact, mut start) = (0, true, None);
@@ -64,8 +69,13 @@ pub(super) fn receive(listener: &TcpListener) -> io::Result<Received> {
 
 /// Connects to `target` and sends as fast as it takes it, for `duration`. Returns the number of bytes.
 pub(super) fn send(target: SocketAddr, duration: Duration) -> io::Result<u64> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    write(stream, duration)
+}
+
+/// Sends as fast as the connection takes it, for `duration`, and closes it. Returns the number of bytes.
+pub(super) fn write(mut stream: impl Write, duration: Duration) -> io::Result<u64> {
     let pattern = pattern();
     let start = Instant::now();
     let mut bytes = 0;

@@ -42,6 +42,24 @@ pub(super) enum Inner {
     Create,
     Device(Box<dyn Device>),
     Descriptor(OwnedFd),
+    #[cfg(feature = "netstack")]
+    Netstack(Tune),
+}
+
+/// Changes what a network stack is made of.
+#[cfg(feature = "netstack")]
+pub(super) type Tune = Box<dyn FnOnce(&mut span_tun::netstack::Config) + Send>;
+
+impl Inner {
+    /// Whether the packets are those of the host the node runs on, and not of one inside the process.
+    pub(super) fn is_of_the_host(&self) -> bool {
+        match self {
+            Inner::Create | Inner::Descriptor(_) => true,
+            Inner::Device(device) => device.index() != 0,
+            #[cfg(feature = "netstack")]
+            Inner::Netstack(_) => false,
+        }
+    }
 }
 
 /// What carries datagrams to peers.
@@ -87,6 +105,25 @@ impl Builder {
     /// and creates none. As with [`device`](Self::device), its addresses and routes are the embedder's affair.
     pub fn tun_fd(mut self, fd: OwnedFd) -> Self {
         self.inner = Inner::Descriptor(fd);
+        self
+    }
+
+    /// Is a host of its own inside this process, and creates no interface: [`Node::netstack`] opens and accepts
+    /// connections over the mesh. Its addresses are the overlay address and the
+    /// [configured ones](NodeConfig::addresses), its MTU the configured one.
+    #[cfg(feature = "netstack")]
+    pub fn netstack(self) -> Self {
+        self.netstack_with(|_| {})
+    }
+
+    /// As [`netstack`](Self::netstack), and lets `tune` change the buffers and limits of the stack. Its addresses,
+    /// MTU and clock are set already and must stay.
+    #[cfg(feature = "netstack")]
+    pub fn netstack_with(
+        mut self,
+        tune: impl FnOnce(&mut span_tun::netstack::Config) + Send + 'static,
+    ) -> Self {
+        self.inner = Inner::Netstack(Box::new(tune));
         self
     }
 

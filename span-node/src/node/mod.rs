@@ -30,6 +30,7 @@ mod me;
 mod news;
 mod reconfigure;
 mod report;
+mod resolve;
 mod routing;
 mod runtime;
 mod saved;
@@ -39,6 +40,7 @@ mod sources;
 mod start;
 mod thread;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -64,6 +66,8 @@ pub struct Node {
     packets: packet::Handle,
     manager: Outbox<Message>,
     events: Arc<Queue>,
+    #[cfg(feature = "netstack")]
+    netstack: Option<span_tun::netstack::Netstack>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -104,6 +108,24 @@ impl Node {
     /// What happens to the node, from its start on. All readers share one queue: each event goes to one.
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(&self.events))
+    }
+
+    /// The network stack of a node that was [built with one](Builder::netstack). It ends with the node: whoever
+    /// waits in it gets `NetworkDown` then.
+    #[cfg(feature = "netstack")]
+    pub fn netstack(&self) -> Option<&span_tun::netstack::Netstack> {
+        self.netstack.as_ref()
+    }
+
+    /// The overlay address of the member called `name`, this node included: by its node name, its full host name
+    /// or its id, without regard to case. `None` if there is no such member, or if several are called so: a name is
+    /// what a member says of itself, and only its key says who it is.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn resolve(&self, name: &str) -> Result<Option<IpAddr>, Stopped> {
+        let name = name.to_owned();
+        answers::ask(&self.manager, move |manager| manager.resolve(&name))
     }
 
     /// Makes the running node what `config` says, without losing a link that can stay. Everything else than
@@ -167,11 +189,11 @@ impl Node {
         Stopper(Arc::clone(&self.life))
     }
 
-    /// Waits until the node is stopped or fails, and cleans up after it.
+    /// Waits until the node is stopped or fails, and all of it is gone.
     ///
     /// # Errors
-    /// What it failed at.
-    pub fn wait(self) -> Result<(), NodeError> {
+    /// What it failed at; told to whoever waits first.
+    pub fn wait(&self) -> Result<(), NodeError> {
         self.join();
         self.life.take_failure().map_or(Ok(()), Err)
     }

@@ -15,8 +15,12 @@ use span_nat::monitor::{Interfaces, Monitor};
 use span_nat::transport::Transport;
 use span_nat::transport::udp::{self, Udp};
 use span_tun::device::{Device, Tun};
+#[cfg(feature = "netstack")]
+use span_tun::netstack;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "netstack")]
+use super::builder::Tune;
 use super::builder::{Builder, Inner, Outer};
 use super::control_plane::ControlPlane;
 use super::error::{NodeError, StartError};
@@ -61,23 +65,38 @@ pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
     let server = service::bind(&config, state.as_ref())?;
 
     let transport = open_transport(outer, &config)?;
-    let managed = matches!(inner, Inner::Create);
-    let device = open_device(inner, &config)?;
-    if device.descriptor().is_none() {
-        return Err(StartError::NotPollable("device"));
-    }
     if transport.descriptors().is_empty() {
         return Err(StartError::NotPollable("transport"));
     }
 
     // What happens to the host's network matters to whoever is reached at its addresses.
-    let of_the_host = transport.local_port() != 0 || device.index() != 0;
+    let of_the_host = transport.local_port() != 0 || inner.is_of_the_host();
     let watch = || of_the_host.then(Monitor::new).transpose().map_err(system("opening a netlink socket"));
     let mut monitor = watch()?;
     let interfaces = monitor.as_mut().map(Monitor::snapshot).transpose();
     let interfaces = interfaces.map_err(system("listing the host's interfaces"))?.unwrap_or_default();
     let overlay = overlay::prefix(cluster.id.as_str());
     let address = overlay_address(config.overlay_host, overlay, &public_key, &interfaces)?;
+    let managed = matches!(inner, Inner::Create);
+    #[cfg(feature = "netstack")]
+    let mut netstack = None;
+    let device: Box<dyn Device> = match inner {
+        Inner::Create => {
+            let tun = Tun::builder(config.interface.as_str()).mtu(config.mtu);
+            Box::new(tun.many_queues(several(&config)).open()?)
+        }
+        Inner::Device(device) => device,
+        Inner::Descriptor(fd) => Box::new(Tun::from_fd(fd)?),
+        #[cfg(feature = "netstack")]
+        Inner::Netstack(tune) => {
+            let (stack, device) = open_netstack(address, tune, &config, &clock)?;
+            netstack = Some(stack);
+            Box::new(device)
+        }
+    };
+    if device.descriptor().is_none() {
+        return Err(StartError::NotPollable("device"));
+    }
     let routing = match managed {
         true => {
             let mut routing = Routing::new(device.index(), address, overlay, &config)?;
@@ -148,9 +167,18 @@ pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
         })
     };
 
-    let stopper = control.as_ref().map(control::Control::stopper);
+    let stopper = control.as_ref().map(control::Control::stopper).transpose();
+    let stopper = stopper.map_err(system("making the control socket"))?;
     let life = Life::new(outbox.clone(), handle.clone(), stopper, Arc::clone(&events));
-    let node = Node { life, packets: handle, manager: outbox, events, threads: Mutex::default() };
+    let node = Node {
+        life,
+        packets: handle,
+        manager: outbox,
+        events,
+        #[cfg(feature = "netstack")]
+        netstack,
+        threads: Mutex::default(),
+    };
     let started = spawn(&node, packets, manage, control);
     node.life.started();
     started.map(|()| node)
@@ -198,15 +226,20 @@ fn open_transport(outer: Outer, config: &NodeConfig) -> Result<Box<dyn Transport
     })
 }
 
-fn open_device(inner: Inner, config: &NodeConfig) -> Result<Box<dyn Device>, StartError> {
-    Ok(match inner {
-        Inner::Create => {
-            let tun = Tun::builder(config.interface.as_str()).mtu(config.mtu);
-            Box::new(tun.many_queues(several(config)).open()?)
-        }
-        Inner::Device(device) => device,
-        Inner::Descriptor(fd) => Box::new(Tun::from_fd(fd)?),
-    })
+#[cfg(feature = "netstack")]
+fn open_netstack(
+    address: Ipv6Addr,
+    tune: Tune,
+    config: &NodeConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<(netstack::Netstack, netstack::NetstackDevice), StartError> {
+    let addresses = std::iter::once(address.into()).chain(config.addresses.iter().copied());
+    let mut stack = netstack::Config::new(addresses);
+    stack.mtu = config.mtu;
+    let clock = Arc::clone(clock);
+    stack.clock = netstack::Clock::new(move || clock.now());
+    tune(&mut stack);
+    netstack::Netstack::new(stack).map_err(system("making the network stack"))
 }
 
 /// Tells the manager what concerns it of what happens on the packet thread.
