@@ -251,12 +251,13 @@ impl<const N: usize> Run<N> {
     #[inline]
     pub(super) fn accept(&mut self, replay: &mut Replay) -> bool {
         let mut authentic = false;
-        for i in 0..self.len {
-            if self.accepted[i] {
+        let verdicts = self.accepted.iter_mut().zip(&mut self.repeated);
+        for (counter, (accepted, repeated)) in self.counters[..self.len].iter().zip(verdicts) {
+            if *accepted {
                 authentic = true;
                 // A counter may also stand in one run twice, or have been received since it was fresh.
-                self.accepted[i] = replay.accept(self.counters[i]);
-                self.repeated[i] = !self.accepted[i];
+                *accepted = replay.accept(*counter);
+                *repeated = !*accepted;
             }
         }
         authentic
@@ -325,11 +326,13 @@ impl Shared<'_> {
 
         // The source that was last found to be the peer's.
         let mut known = None;
-        for (i, message) in messages.chunks_exact(stride).enumerate() {
+        let mut start = offset + DATA_HEADER_LEN;
+        let verdicts = run.accepted.iter().zip(&run.repeated);
+        for (message, (accepted, repeated)) in messages.chunks_exact(stride).zip(verdicts) {
             let plain = &message[DATA_HEADER_LEN..stride - TAG_LEN];
-            let result = if run.repeated[i] {
+            let result = if *repeated {
                 Err(DropReason::Replayed)
-            } else if !run.accepted[i] {
+            } else if !*accepted {
                 Err(DropReason::Forged)
             } else if plain.is_empty() {
                 Ok(Inbound::Keepalive { peer: id })
@@ -339,7 +342,6 @@ impl Shared<'_> {
                     Some((source, len)) => {
                         if known == Some(source) || self.allowed_ips.lookup(source) == Some(id) {
                             known = Some(source);
-                            let start = offset + i * stride + DATA_HEADER_LEN;
                             Ok(Inbound::Packet { peer: id, range: start..start + len })
                         } else {
                             Err(DropReason::SourceNotAllowed)
@@ -347,6 +349,7 @@ impl Shared<'_> {
                     }
                 }
             };
+            start += stride;
             each(match result {
                 Ok(inbound) => {
                     peer.rx_bytes += stride as u64;
