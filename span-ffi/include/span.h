@@ -38,6 +38,9 @@
 // Characters of a key in base64, with the NUL at the end.
 #define SPAN_KEY_TEXT 45
 
+// Characters of the texts in an event, with the NUL at the end.
+#define SPAN_TEXT 256
+
 // The time that never comes.
 #define SPAN_NEVER UINT64_MAX
 
@@ -96,6 +99,38 @@ enum span_status
     SPAN_STATUS_PANICKED = 13,
     // The operating system gave no randomness.
     SPAN_STATUS_ENTROPY = 14,
+    // Not yet: it would have to wait. The descriptor that belongs to the call tells when to try again.
+    SPAN_STATUS_AGAIN = 15,
+    // The node, or what it is made of, has stopped.
+    SPAN_STATUS_STOPPED = 16,
+    // The node is not started yet, or has been already.
+    SPAN_STATUS_NOT_STARTED = 17,
+    // The configuration cannot be used. The text that came with it says why.
+    SPAN_STATUS_CONFIG = 18,
+    // The node did not start. The text that came with it says why.
+    SPAN_STATUS_START = 19,
+    // The node has no network stack of its own: its packets go to a TUN.
+    SPAN_STATUS_NO_NETSTACK = 20,
+    // Nobody listens there.
+    SPAN_STATUS_REFUSED = 21,
+    // The peer ended the connection at once.
+    SPAN_STATUS_RESET = 22,
+    // There is no way to that address.
+    SPAN_STATUS_UNREACHABLE = 23,
+    // No answer in time.
+    SPAN_STATUS_TIMED_OUT = 24,
+    // The address is taken.
+    SPAN_STATUS_ADDRESS_IN_USE = 25,
+    // It is no address of this node, or the node has none of that family.
+    SPAN_STATUS_ADDRESS_NOT_AVAILABLE = 26,
+    // As many connections or sockets as there may be.
+    SPAN_STATUS_QUOTA = 27,
+    // Writing after the writing half was shut down.
+    SPAN_STATUS_BROKEN_PIPE = 28,
+    // The connection is not open.
+    SPAN_STATUS_NOT_CONNECTED = 29,
+    // The operating system, or something else, failed.
+    SPAN_STATUS_FAILED = 30,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -278,6 +313,114 @@ typedef uint32_t span_cipher;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What a node does otherwise than `span up`. Bits of span_node_config.
+enum span_node_flag
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // No interface is created: the program itself is the host, and talks by span_node_connect and the like. Needs no
+    // privileges.
+    SPAN_NODE_FLAG_NETSTACK = 1,
+    // No interface is created: packets come from and go to `tun_fd`, a TUN opened with IFF_TUN | IFF_NO_PI |
+    // IFF_VNET_HDR, whose addresses and routes are the caller's affair.
+    SPAN_NODE_FLAG_TUN_FD = 2,
+    // No socket is bound for IPv4: `udp4_fd` is one. If only one of the two is given, there is no other.
+    SPAN_NODE_FLAG_UDP4_FD = 4,
+    // No socket is bound for IPv6: `udp6_fd` is one, for IPv6 only, bound to the same port.
+    SPAN_NODE_FLAG_UDP6_FD = 8,
+    // Nothing is kept on disk: the node is `private_key`, or a new one if that is all zeros.
+    SPAN_NODE_FLAG_EPHEMERAL = 16,
+    // `span status` cannot ask this node.
+    SPAN_NODE_FLAG_NO_CONTROL_SOCKET = 32,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum span_node_flag span_node_flag;
+#else
+typedef uint32_t span_node_flag;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What happened to a node. More may come: ignore what you do not know.
+enum span_node_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Nothing more.
+    SPAN_NODE_EVENT_KIND_NONE = 0,
+    // A node of the cluster became known.
+    SPAN_NODE_EVENT_KIND_MEMBER_JOINED = 1,
+    // No source of members knows the node any more, and no tunnel to it works.
+    SPAN_NODE_EVENT_KIND_MEMBER_LEFT = 2,
+    // A member became a peer: a tunnel to it is tried.
+    SPAN_NODE_EVENT_KIND_PEER_ADDED = 3,
+    // A member is no peer any more.
+    SPAN_NODE_EVENT_KIND_PEER_REMOVED = 4,
+    // The tunnel to a peer works.
+    SPAN_NODE_EVENT_KIND_PEER_UP = 5,
+    // A peer leaves every handshake unanswered. It is tried further.
+    SPAN_NODE_EVENT_KIND_PEER_DOWN = 6,
+    // Datagrams to a peer go to `path` from now on.
+    SPAN_NODE_EVENT_KIND_PATH_CHANGED = 7,
+    // A source of members works.
+    SPAN_NODE_EVENT_KIND_DISCOVERY_UP = 8,
+    // A source of members does not work, for `reason`. It is tried further.
+    SPAN_NODE_EVENT_KIND_DISCOVERY_DOWN = 9,
+    // `lost` events before the next were lost, because nobody took them in time. span_node_status tells how things
+    // are now.
+    SPAN_NODE_EVENT_KIND_OVERFLOW = 10,
+    // The node has ended, because it was asked to, or for `reason`. Nothing follows.
+    SPAN_NODE_EVENT_KIND_STOPPED = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum span_node_event_kind span_node_event_kind;
+#else
+typedef uint32_t span_node_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Which half of a stream is shut down.
+enum span_stream_end
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // What arrives is dropped, and reading gives the end.
+    SPAN_STREAM_END_READ = 0,
+    // The peer reads the end after what was written.
+    SPAN_STREAM_END_WRITE = 1,
+    // Both.
+    SPAN_STREAM_END_BOTH = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum span_stream_end span_stream_end;
+#else
+typedef uint32_t span_stream_end;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A UDP socket inside the mesh. Its functions never wait and may be called by several threads at once, but
+// span_datagrams_free.
+typedef struct span_datagrams span_datagrams;
+
+// A place that takes TCP connections inside the mesh. Its functions never wait and may be called by several threads at
+// once, but span_listener_free.
+typedef struct span_listener span_listener;
+
+// A node of a mesh: it finds the other members and carries packets to them.
+//
+// Made by span_node_new, it does nothing until span_node_start. Then all functions that take a const span_node may
+// run at the same time, on any threads; those that wait say so.
+typedef struct span_node span_node;
+
+// A TCP connection inside the mesh. Its functions never wait and may be called by several threads at once, but
+// span_stream_free.
+typedef struct span_stream span_stream;
+
 // A WireGuard interface without its network: keys, peers, sessions and timers.
 //
 // It does nothing by itself. Hand in what happened, with the time: packets by span_tunnel_seal, datagrams by
@@ -327,6 +470,65 @@ typedef struct span_key {
     // The 32 bytes of the key.
     uint8_t bytes[32];
 } span_key;
+
+// An address with a port, of a program in the mesh.
+typedef struct span_endpoint {
+    // The address in network order; of an IPv4 address the first four bytes.
+    uint8_t address[16];
+    // The port, in the host's order.
+    uint16_t port;
+    // 4 or 6.
+    uint16_t family;
+} span_endpoint;
+
+// What a node is made from. Begin with all zeros and set `size`, and one of `configuration` and `token` or both.
+// Descriptors are duplicated: the caller closes its own whenever it likes after span_node_new.
+typedef struct span_node_config {
+    // sizeof(span_node_config).
+    uint32_t size;
+    // SPAN_NODE_FLAG_ bits.
+    uint32_t flags;
+    // The text of a configuration file as span up takes it; NULL for none.
+    const char *configuration;
+    // A token as span cluster new or span_token_generate makes it; NULL for none.
+    const char *token;
+    // The node's short name, in place of the configured one; NULL for that.
+    const char *name;
+    // Where others shall try to reach the node, besides the endpoints it finds out by itself.
+    const struct span_endpoint *endpoints;
+    // How many there are.
+    size_t endpoints_count;
+    // SPAN_NODE_FLAG_TUN_FD: the TUN.
+    int tun_fd;
+    // SPAN_NODE_FLAG_UDP4_FD: the socket.
+    int udp4_fd;
+    // SPAN_NODE_FLAG_UDP6_FD: the socket.
+    int udp6_fd;
+    // Events that are kept until they are taken; 1024 if zero.
+    uint32_t events;
+    // SPAN_NODE_FLAG_EPHEMERAL: who the node is.
+    struct span_key private_key;
+} span_node_config;
+
+// Something that happened to a node. Texts are UTF-8, end in a NUL, and are cut off where they do not fit.
+typedef struct span_node_event {
+    // sizeof(span_node_event), set before the call; after it, how many bytes the library wrote.
+    uint32_t size;
+    // A span_node_event_kind.
+    uint32_t kind;
+    // SPAN_NODE_EVENT_KIND_OVERFLOW: how many.
+    uint64_t lost;
+    // SPAN_NODE_EVENT_KIND_PATH_CHANGED: where to.
+    struct span_path path;
+    // The key of the peer it is about.
+    struct span_key public_key;
+    // The name of the member or peer, or the source of members: a URL, a path.
+    char name[SPAN_TEXT];
+    // The member's id in discovery.
+    char node_id[SPAN_TEXT];
+    // Why.
+    char reason[SPAN_TEXT];
+} span_node_event;
 
 // What a tunnel is made with. Begin with all zeros and set `size`; zero is a good value for every other field.
 typedef struct span_tunnel_config {
@@ -504,6 +706,209 @@ span_status span_key_parse(const char *text, struct span_key *key);
 // Of a private or preshared key that is a secret too.
 span_status span_key_format(const struct span_key *key,
                             char *text);
+
+// Makes a node, to be given to span_node_free in the end. Nothing is opened yet. Any thread.
+//
+// SPAN_STATUS_CONFIG if the configuration cannot be used: `why`, unless NULL, has `why_room` characters for a text that
+// says what is wrong and where, cut off where it does not fit. SPAN_STATUS_INVALID for flags that do not exist or
+// contradict each other, and descriptors that are not open.
+span_status span_node_new(const struct span_node_config *config,
+                          char *why,
+                          size_t why_room,
+                          struct span_node **node);
+
+// Starts the node: identity, device, sockets, threads. Does not wait for other members; events tell of them.
+//
+// SPAN_STATUS_START if something fails: `why`, unless NULL, has `why_room` characters for a text that says what, and what
+// to do. Nothing of the node is left then, and it can only be freed. SPAN_STATUS_NOT_STARTED if it was started before.
+span_status span_node_start(struct span_node *node,
+                            char *why,
+                            size_t why_room);
+
+// Stops the node, and waits until all of it is gone, which takes seconds at most. Its connections end, and every call
+// with them, waiting ones too, returns SPAN_STATUS_STOPPED. Does nothing to a node that has stopped.
+span_status span_node_stop(const struct span_node *node);
+
+// Stops and frees a node; NULL is nothing to free. The handle is not to be used again. Streams, listeners and the like
+// are freed by themselves, before or after.
+//
+// A node that another thread is in a call with is neither stopped nor freed, ever.
+void span_node_free(struct span_node *node);
+
+// How the node, its sources of members and its peers are doing, as JSON: what span status --json prints. Writes it, with
+// a NUL, if `room` characters are enough, and an empty text otherwise; `length` says how long it is, without the NUL.
+//
+// SPAN_STATUS_STOPPED if the node has stopped.
+span_status span_node_status(const struct span_node *node,
+                             char *text,
+                             size_t room,
+                             size_t *length);
+
+// The node's address in the mesh.
+//
+// SPAN_STATUS_STOPPED if the node has stopped.
+span_status span_node_address(const struct span_node *node, struct span_endpoint *address);
+
+// A UDP socket, to be given to span_datagrams_free; addresses as for span_node_listen.
+//
+// SPAN_STATUS_ADDRESS_IN_USE, SPAN_STATUS_ADDRESS_NOT_AVAILABLE, SPAN_STATUS_QUOTA, SPAN_STATUS_STOPPED,
+// SPAN_STATUS_NO_NETSTACK.
+span_status span_node_datagrams(const struct span_node *node,
+                                const struct span_endpoint *local,
+                                struct span_datagrams **datagrams);
+
+// Sends one datagram.
+//
+// SPAN_STATUS_AGAIN if there is no room for it; then the descriptor of span_datagrams_send_fd tells. SPAN_STATUS_INVALID if
+// it does not fit the MTU, SPAN_STATUS_ADDRESS_NOT_AVAILABLE, SPAN_STATUS_STOPPED.
+span_status span_datagrams_send(const struct span_datagrams *datagrams,
+                                const uint8_t *bytes,
+                                size_t len,
+                                const struct span_endpoint *remote);
+
+// Receives one datagram, of which what does not fit `room` bytes is cut off; `count` says how many were written, `remote`
+// who sent it.
+//
+// SPAN_STATUS_AGAIN if there is none; then the descriptor of span_datagrams_fd tells. SPAN_STATUS_STOPPED.
+span_status span_datagrams_receive(const struct span_datagrams *datagrams,
+                                   uint8_t *bytes,
+                                   size_t room,
+                                   size_t *count,
+                                   struct span_endpoint *remote);
+
+// Where it is bound; with the port it was given if it asked for none.
+span_status span_datagrams_local(const struct span_datagrams *datagrams, struct span_endpoint *local);
+
+// A descriptor that is readable, but after span_datagrams_receive returned SPAN_STATUS_AGAIN and as long as it would
+// again. It is the caller's to close, and only to be polled.
+span_status span_datagrams_fd(const struct span_datagrams *datagrams,
+                              int *fd);
+
+// A descriptor that is readable (not writable), but after span_datagrams_send returned SPAN_STATUS_AGAIN and as long as
+// it would again. It is the caller's to close, and only to be polled.
+span_status span_datagrams_send_fd(const struct span_datagrams *datagrams,
+                                   int *fd);
+
+// Closes and frees a UDP socket; NULL is nothing to free. The handle is not to be used again.
+//
+// One that another thread is in a call with is not freed, ever.
+void span_datagrams_free(struct span_datagrams *datagrams);
+
+// Reads an endpoint from a text such as `10.0.0.1:80` or `[fd00::1]:80`. No names are looked up. Any thread.
+//
+// SPAN_STATUS_ADDRESS_TEXT if the text is not an address with its port.
+span_status span_endpoint_parse(const char *text, struct span_endpoint *endpoint);
+
+// Takes the next event, SPAN_NODE_EVENT_KIND_NONE if there is none. All callers take from one queue; where it is full, the
+// oldest give way, which is an event itself.
+//
+// SPAN_STATUS_STOPPED after SPAN_NODE_EVENT_KIND_STOPPED was taken.
+span_status span_node_poll_event(const struct span_node *node,
+                                 struct span_node_event *event);
+
+// A descriptor that is readable while span_node_poll_event has something to tell. It is the caller's to close, and only
+// to be polled: what is read from it or written to it confuses others.
+span_status span_node_event_fd(const struct span_node *node,
+                               int *fd);
+
+// Listens for connections, to be given to span_listener_free. `[::]` stands for all addresses of the node, `0.0.0.0` for
+// those of IPv4, port 0 for a free one. Up to `backlog` connections may wait to be accepted, 128 if zero.
+//
+// SPAN_STATUS_ADDRESS_IN_USE, SPAN_STATUS_ADDRESS_NOT_AVAILABLE, SPAN_STATUS_QUOTA, SPAN_STATUS_STOPPED,
+// SPAN_STATUS_NO_NETSTACK.
+span_status span_node_listen(const struct span_node *node,
+                             const struct span_endpoint *local,
+                             uint32_t backlog,
+                             struct span_listener **listener);
+
+// Takes the next connection, to be given to span_stream_free.
+//
+// SPAN_STATUS_AGAIN if there is none; then the descriptor of span_listener_fd tells. SPAN_STATUS_STOPPED.
+span_status span_listener_accept(const struct span_listener *listener, struct span_stream **stream);
+
+// Where it listens; with the port it was given if it asked for none.
+span_status span_listener_local(const struct span_listener *listener, struct span_endpoint *local);
+
+// A descriptor that is readable, but after span_listener_accept returned SPAN_STATUS_AGAIN and as long as it would
+// again. It is the caller's to close, and only to be polled.
+span_status span_listener_fd(const struct span_listener *listener,
+                             int *fd);
+
+// Closes and frees a listener; NULL is nothing to free. Connections that wait to be accepted are reset. The handle is not
+// to be used again.
+//
+// One that another thread is in a call with is not freed, ever.
+void span_listener_free(struct span_listener *listener);
+
+// Begins a connection to a program in the mesh, to be given to span_stream_free. It need not be open to be written to or
+// read from; span_stream_connected tells when it is.
+//
+// SPAN_STATUS_ADDRESS_NOT_AVAILABLE if the node has no address of that family, SPAN_STATUS_QUOTA, SPAN_STATUS_STOPPED,
+// SPAN_STATUS_NO_NETSTACK.
+span_status span_node_connect(const struct span_node *node,
+                              const struct span_endpoint *remote,
+                              struct span_stream **stream);
+
+// SPAN_STATUS_OK if the connection is open, SPAN_STATUS_AGAIN while it is being opened; then the descriptor of
+// span_stream_write_fd tells.
+//
+// SPAN_STATUS_REFUSED, SPAN_STATUS_TIMED_OUT, SPAN_STATUS_UNREACHABLE if it will not be.
+span_status span_stream_connected(const struct span_stream *stream);
+
+// Reads what has arrived, at most `room` bytes; `count` says how many. None are the end, if there is room for any.
+//
+// SPAN_STATUS_AGAIN if nothing has; then the descriptor of span_stream_read_fd tells. SPAN_STATUS_RESET,
+// SPAN_STATUS_STOPPED and the like if the connection is over.
+span_status span_stream_read(const struct span_stream *stream,
+                             uint8_t *bytes,
+                             size_t room,
+                             size_t *count);
+
+// Writes as many of the `len` bytes as there is room for; `count` says how many.
+//
+// SPAN_STATUS_AGAIN if there is room for none; then the descriptor of span_stream_write_fd tells.
+// SPAN_STATUS_BROKEN_PIPE after the writing half was shut down, SPAN_STATUS_RESET, SPAN_STATUS_STOPPED and the like if
+// the connection is over.
+span_status span_stream_write(const struct span_stream *stream,
+                              const uint8_t *bytes,
+                              size_t len,
+                              size_t *count);
+
+// Ends one half of the connection or both, a span_stream_end.
+//
+// SPAN_STATUS_NOT_CONNECTED if it was never open.
+span_status span_stream_shutdown(const struct span_stream *stream, uint32_t end);
+
+// The address and port on this side.
+span_status span_stream_local(const struct span_stream *stream, struct span_endpoint *local);
+
+// The peer's address and port.
+span_status span_stream_remote(const struct span_stream *stream, struct span_endpoint *remote);
+
+// A descriptor that is readable, but after span_stream_read returned SPAN_STATUS_AGAIN and as long as it would again. It
+// is the caller's to close, and only to be polled.
+span_status span_stream_read_fd(const struct span_stream *stream,
+                                int *fd);
+
+// A descriptor that is readable (not writable), but after span_stream_write or span_stream_connected returned
+// SPAN_STATUS_AGAIN and as long as it would again. It is the caller's to close, and only to be polled.
+span_status span_stream_write_fd(const struct span_stream *stream, int *fd);
+
+// Closes and frees a stream; NULL is nothing to free. What was written still arrives, if the node runs on. The handle is
+// not to be used again.
+//
+// One that another thread is in a call with is not freed, ever.
+void span_stream_free(struct span_stream *stream);
+
+// Makes the token of a new cluster, whose members find each other at these discovery services: URLs with spaces in
+// between, NULL for none. Writes it, with a NUL, if `room` characters are enough, and an empty text otherwise; `length`
+// says how long it is, without the NUL. Any thread.
+//
+// Whoever has the token can join. SPAN_STATUS_INVALID if a service is not a URL, or there are more than 16.
+span_status span_token_generate(const char *services,
+                                char *token,
+                                size_t room,
+                                size_t *length);
 
 // What a span_status means, in English. Static; a number that is none gives a text too. Any thread.
 const char *span_status_text(uint32_t status);

@@ -14,6 +14,8 @@
 mod address;
 mod boundary;
 mod key;
+#[cfg(feature = "node")]
+mod node;
 mod pointer;
 mod status;
 mod tunnel;
@@ -25,6 +27,8 @@ pub use key::{
     Key, SPAN_KEY_TEXT, span_key_format, span_key_generate, span_key_generate_preshared, span_key_parse,
     span_key_public,
 };
+#[cfg(feature = "node")]
+pub use node::*;
 pub use status::{Status, span_status_text};
 pub use tunnel::*;
 

@@ -37,10 +37,42 @@ pub enum Status {
     Panicked = 13,
     /// The operating system gave no randomness.
     Entropy = 14,
+    /// Not yet: it would have to wait. The descriptor that belongs to the call tells when to try again.
+    Again = 15,
+    /// The node, or what it is made of, has stopped.
+    Stopped = 16,
+    /// The node is not started yet, or has been already.
+    NotStarted = 17,
+    /// The configuration cannot be used. The text that came with it says why.
+    Config = 18,
+    /// The node did not start. The text that came with it says why.
+    Start = 19,
+    /// The node has no network stack of its own: its packets go to a TUN.
+    NoNetstack = 20,
+    /// Nobody listens there.
+    Refused = 21,
+    /// The peer ended the connection at once.
+    Reset = 22,
+    /// There is no way to that address.
+    Unreachable = 23,
+    /// No answer in time.
+    TimedOut = 24,
+    /// The address is taken.
+    AddressInUse = 25,
+    /// It is no address of this node, or the node has none of that family.
+    AddressNotAvailable = 26,
+    /// As many connections or sockets as there may be.
+    Quota = 27,
+    /// Writing after the writing half was shut down.
+    BrokenPipe = 28,
+    /// The connection is not open.
+    NotConnected = 29,
+    /// The operating system, or something else, failed.
+    Failed = 30,
 }
 
 impl Status {
-    const ALL: [Status; 15] = [
+    const ALL: [Status; 31] = [
         Status::Ok,
         Status::Null,
         Status::Misaligned,
@@ -56,6 +88,22 @@ impl Status {
         Status::Busy,
         Status::Panicked,
         Status::Entropy,
+        Status::Again,
+        Status::Stopped,
+        Status::NotStarted,
+        Status::Config,
+        Status::Start,
+        Status::NoNetstack,
+        Status::Refused,
+        Status::Reset,
+        Status::Unreachable,
+        Status::TimedOut,
+        Status::AddressInUse,
+        Status::AddressNotAvailable,
+        Status::Quota,
+        Status::BrokenPipe,
+        Status::NotConnected,
+        Status::Failed,
     ];
 
     const fn text(self) -> &'static CStr {
@@ -75,6 +123,22 @@ impl Status {
             Status::Busy => c"another thread uses the handle",
             Status::Panicked => c"the library met a bug of its own; free the handle",
             Status::Entropy => c"the operating system gave no randomness",
+            Status::Again => c"not yet; try again when the descriptor is readable",
+            Status::Stopped => c"the node has stopped",
+            Status::NotStarted => c"the node is not started yet, or has been already",
+            Status::Config => c"the configuration cannot be used",
+            Status::Start => c"the node did not start",
+            Status::NoNetstack => c"the node has no network stack of its own",
+            Status::Refused => c"connection refused",
+            Status::Reset => c"connection reset by the peer",
+            Status::Unreachable => c"host or network unreachable",
+            Status::TimedOut => c"timed out",
+            Status::AddressInUse => c"address in use",
+            Status::AddressNotAvailable => c"not an address of this node",
+            Status::Quota => c"too many connections or sockets",
+            Status::BrokenPipe => c"the writing half was shut down",
+            Status::NotConnected => c"not connected",
+            Status::Failed => c"the operating system failed",
         }
     }
 }

@@ -256,9 +256,19 @@ static void secrets(void)
         OK(span_tunnel_initiate(alice, 0, peer));
         talk(alice, bob, 0);
         OK(span_tunnel_peer_stats(alice, 0, peer, &stats));
-        if (agree)
+        if (agree) {
+            uint8_t arena[4 * 144], expected[100];
+            span_packet packets[4];
+            size_t count;
             ASSERT(stats.session_age == 0 && stats.cipher == SPAN_CIPHER_AES256_GCM);
-        else
+            lay(arena, packets, 4, 144, 100, 1, 2);
+            ipv4(expected, sizeof expected, 1, 2);
+            OK(span_tunnel_seal(alice, 0, arena, sizeof arena, packets, 4, &count));
+            ASSERT(count == 4);
+            came_from(packets, 4, ALICE);
+            OK(span_tunnel_open(bob, 0, arena, sizeof arena, packets, 4, &count));
+            ASSERT(count == 4 && memcmp(arena + packets[3].at, expected, sizeof expected) == 0);
+        } else
             ASSERT(stats.session_age == SPAN_NEVER && stats.last_handshake == 0);
         span_tunnel_free(alice);
         span_tunnel_free(bob);

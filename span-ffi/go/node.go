@@ -1,0 +1,381 @@
+package span
+
+/*
+#include <span.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// Statuses that nodes and their connections have besides.
+const (
+	ErrAgain               Status = C.SPAN_STATUS_AGAIN
+	ErrStopped             Status = C.SPAN_STATUS_STOPPED
+	ErrNotStarted          Status = C.SPAN_STATUS_NOT_STARTED
+	ErrConfig              Status = C.SPAN_STATUS_CONFIG
+	ErrStart               Status = C.SPAN_STATUS_START
+	ErrNoNetstack          Status = C.SPAN_STATUS_NO_NETSTACK
+	ErrRefused             Status = C.SPAN_STATUS_REFUSED
+	ErrReset               Status = C.SPAN_STATUS_RESET
+	ErrUnreachable         Status = C.SPAN_STATUS_UNREACHABLE
+	ErrTimedOut            Status = C.SPAN_STATUS_TIMED_OUT
+	ErrAddressInUse        Status = C.SPAN_STATUS_ADDRESS_IN_USE
+	ErrAddressNotAvailable Status = C.SPAN_STATUS_ADDRESS_NOT_AVAILABLE
+	ErrQuota               Status = C.SPAN_STATUS_QUOTA
+	ErrBrokenPipe          Status = C.SPAN_STATUS_BROKEN_PIPE
+	ErrNotConnected        Status = C.SPAN_STATUS_NOT_CONNECTED
+	ErrFailed              Status = C.SPAN_STATUS_FAILED
+)
+
+// Timeout says whether the error is one of time, as net.Error wants it.
+func (s Status) Timeout() bool { return s == ErrTimedOut }
+
+// Temporary is there for net.Error.
+func (s Status) Temporary() bool { return s == ErrAgain || s == ErrTimedOut }
+
+// A Node is a member of a mesh: it finds the others and carries packets to them. With NodeConfig.Netstack it is a host
+// of its own, and programs talk through it by Dial, Listen and ListenPacket.
+//
+// Its methods may be called by several goroutines at once.
+type Node struct {
+	mutex  sync.RWMutex
+	handle *C.span_node
+	events *pollable
+}
+
+// A NodeConfig is what a node is made from: a Configuration, a Token or both.
+type NodeConfig struct {
+	// Configuration is the text of a configuration file as span up takes it.
+	Configuration string
+	// Token is what span cluster new and GenerateToken make.
+	Token string
+	// Name is the node's short name; empty for the configured one.
+	Name string
+	// Endpoints are where others shall try to reach the node, besides those it finds out by itself.
+	Endpoints []netip.AddrPort
+	// Netstack makes the program itself the host: there is no interface, and no privileges are needed.
+	Netstack bool
+	// Tun is an open TUN device to use instead of a new one; the node takes a duplicate.
+	Tun *os.File
+	// UDP4 and UDP6 are bound sockets to use instead of new ones; the node takes duplicates.
+	UDP4, UDP6 *net.UDPConn
+	// Ephemeral keeps nothing on disk: the node is PrivateKey, or a new one if that is zero.
+	Ephemeral  bool
+	PrivateKey Key
+	// NoControlSocket lets span status not ask this node.
+	NoControlSocket bool
+	// Events are kept until they are taken, that many; 1024 if 0.
+	Events int
+}
+
+// A ConfigError says why a node could not be made or started.
+type ConfigError struct {
+	Status Status
+	// Text says what is wrong, and what to do.
+	Text string
+}
+
+func (e *ConfigError) Error() string { return "span: " + e.Text }
+
+// Unwrap returns the status.
+func (e *ConfigError) Unwrap() error { return e.Status }
+
+// GenerateToken makes the token of a new cluster, whose members find each other at these discovery services. Whoever has
+// it can join.
+func GenerateToken(services ...string) (string, error) {
+	var urls string
+	for _, service := range services {
+		urls += service + " "
+	}
+	c := C.CString(urls)
+	defer C.free(unsafe.Pointer(c))
+	text := make([]byte, 8192)
+	var length C.size_t
+	if err := status(C.span_token_generate(c, cChars(text), C.size_t(len(text)), &length)); err != nil {
+		return "", err
+	}
+	return string(text[:length]), nil
+}
+
+// StartNode makes and starts a node. Close it in the end.
+func StartNode(config NodeConfig) (*Node, error) {
+	c := (*C.span_node_config)(C.calloc(1, C.sizeof_span_node_config))
+	defer C.free(unsafe.Pointer(c))
+	c.size = C.sizeof_span_node_config
+	for text, place := range map[*string]**C.char{
+		&config.Configuration: &c.configuration, &config.Token: &c.token, &config.Name: &c.name,
+	} {
+		if *text != "" {
+			*place = C.CString(*text)
+			defer C.free(unsafe.Pointer(*place))
+		}
+	}
+	if len(config.Endpoints) > 0 {
+		size := C.size_t(len(config.Endpoints)) * C.sizeof_span_endpoint
+		endpoints := C.malloc(size)
+		defer C.free(endpoints)
+		for i, endpoint := range config.Endpoints {
+			unsafe.Slice((*C.span_endpoint)(endpoints), len(config.Endpoints))[i] = cEndpoint(endpoint)
+		}
+		c.endpoints = (*C.span_endpoint)(endpoints)
+		c.endpoints_count = C.size_t(len(config.Endpoints))
+	}
+	for flag, set := range map[C.uint32_t]bool{
+		C.SPAN_NODE_FLAG_NETSTACK:          config.Netstack,
+		C.SPAN_NODE_FLAG_EPHEMERAL:         config.Ephemeral,
+		C.SPAN_NODE_FLAG_NO_CONTROL_SOCKET: config.NoControlSocket,
+	} {
+		if set {
+			c.flags |= flag
+		}
+	}
+	if config.Events < 0 || config.Events > math.MaxInt32 {
+		return nil, ErrInvalid
+	}
+	c.events = C.uint32_t(config.Events)
+	c.private_key = *config.PrivateKey.c()
+
+	node := new(Node)
+	create := func() error {
+		why := make([]byte, 1024)
+		explain := func(code C.span_status) error {
+			err := status(code)
+			if err != nil && why[0] != 0 {
+				return &ConfigError{err.(Status), C.GoString(cChars(why))}
+			}
+			return err
+		}
+		if err := explain(C.span_node_new(c, cChars(why), C.size_t(len(why)), &node.handle)); err != nil {
+			return err
+		}
+		if err := explain(C.span_node_start(node.handle, cChars(why), C.size_t(len(why)))); err != nil {
+			C.span_node_free(node.handle)
+			return err
+		}
+		return nil
+	}
+	// Descriptors stay open while they are looked at.
+	for _, brought := range []struct {
+		given bool
+		from  syscall.Conn
+		flag  C.uint32_t
+		place *C.int
+	}{
+		{config.UDP4 != nil, config.UDP4, C.SPAN_NODE_FLAG_UDP4_FD, &c.udp4_fd},
+		{config.UDP6 != nil, config.UDP6, C.SPAN_NODE_FLAG_UDP6_FD, &c.udp6_fd},
+		{config.Tun != nil, config.Tun, C.SPAN_NODE_FLAG_TUN_FD, &c.tun_fd},
+	} {
+		if !brought.given {
+			continue
+		}
+		c.flags |= brought.flag
+		inner := create
+		create = func() (err error) {
+			raw, err := brought.from.SyscallConn()
+			if err != nil {
+				return err
+			}
+			controlled := raw.Control(func(fd uintptr) {
+				*brought.place = C.int(fd)
+				err = inner()
+			})
+			return errors.Join(controlled, err)
+		}
+	}
+	if err := create(); err != nil {
+		return nil, err
+	}
+	var fd C.int
+	err := status(C.span_node_event_fd(node.handle, &fd))
+	if err == nil {
+		node.events, err = newPollable(fd)
+	}
+	if err != nil {
+		C.span_node_free(node.handle)
+		return nil, err
+	}
+	return node, nil
+}
+
+// Close stops the node, ends its connections and frees it. Every later call returns ErrClosed.
+func (n *Node) Close() error {
+	n.mutex.RLock()
+	if n.handle == nil {
+		n.mutex.RUnlock()
+		return ErrClosed
+	}
+	// Lets calls that wait come back.
+	C.span_node_stop(n.handle)
+	n.mutex.RUnlock()
+	n.mutex.Lock()
+	handle := n.handle
+	n.handle = nil
+	C.span_node_free(handle)
+	n.mutex.Unlock()
+	if handle == nil {
+		return ErrClosed
+	}
+	// Without the lock: whoever waits comes back, and may want it.
+	return n.events.close()
+}
+
+// with runs a call of the library, and several at once.
+func (n *Node) with(call func(handle *C.span_node) C.span_status) error {
+	n.mutex.RLock()
+	defer n.mutex.RUnlock()
+	if n.handle == nil {
+		return ErrClosed
+	}
+	return status(call(n.handle))
+}
+
+// Address returns the node's address in the mesh.
+func (n *Node) Address() (netip.Addr, error) {
+	var c C.span_endpoint
+	err := n.with(func(handle *C.span_node) C.span_status { return C.span_node_address(handle, &c) })
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return goEndpoint(c).Addr(), nil
+}
+
+// Status returns how the node, its sources of members and its peers are doing, as JSON: what span status --json prints.
+func (n *Node) Status() (json.RawMessage, error) {
+	for room := 4096; ; room *= 2 {
+		text := make([]byte, room)
+		var length C.size_t
+		err := n.with(func(handle *C.span_node) C.span_status {
+			return C.span_node_status(handle, cChars(text), C.size_t(len(text)), &length)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if int(length) < room {
+			return text[:length], nil
+		}
+	}
+}
+
+// A NodeEventKind says what happened to a node.
+type NodeEventKind uint32
+
+// What can happen to a node. More may come: ignore what you do not know.
+const (
+	MemberJoined     NodeEventKind = C.SPAN_NODE_EVENT_KIND_MEMBER_JOINED  // a node of the cluster became known
+	MemberLeft       NodeEventKind = C.SPAN_NODE_EVENT_KIND_MEMBER_LEFT    // nobody knows the node any more
+	PeerAdded        NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_ADDED     // a tunnel to a member is tried
+	PeerRemoved      NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_REMOVED   // a member is no peer any more
+	NodePeerUp       NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_UP        // the tunnel to a peer works
+	NodePeerDown     NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_DOWN      // a peer does not answer
+	NodePathChanged  NodeEventKind = C.SPAN_NODE_EVENT_KIND_PATH_CHANGED   // datagrams to a peer go to Path
+	DiscoveryUp      NodeEventKind = C.SPAN_NODE_EVENT_KIND_DISCOVERY_UP   // a source of members works
+	DiscoveryDown    NodeEventKind = C.SPAN_NODE_EVENT_KIND_DISCOVERY_DOWN // a source of members does not, for Reason
+	NodeOverflow     NodeEventKind = C.SPAN_NODE_EVENT_KIND_OVERFLOW       // Lost events before the next were lost
+	NodeStoppedEvent NodeEventKind = C.SPAN_NODE_EVENT_KIND_STOPPED        // the node has ended, for Reason
+)
+
+// A NodeEvent is something that happened to a node.
+type NodeEvent struct {
+	Kind NodeEventKind
+	// Name is that of the member or peer, or the source of members.
+	Name string
+	// NodeID is the member's id in discovery.
+	NodeID    string
+	PublicKey Key
+	Path      Path
+	Reason    string
+	Lost      uint64
+}
+
+// Event returns the next event, and waits for it as long as the context lasts. All callers take from one queue; only one
+// of them may wait at a time. After the last event it returns ErrStopped.
+func (n *Node) Event(ctx context.Context) (NodeEvent, error) {
+	var c C.span_node_event
+	err := n.events.wait(ctx, func() error {
+		c.size = C.sizeof_span_node_event
+		err := n.with(func(handle *C.span_node) C.span_status { return C.span_node_poll_event(handle, &c) })
+		if err == nil && c.kind == C.SPAN_NODE_EVENT_KIND_NONE {
+			return ErrAgain
+		}
+		return err
+	})
+	if err != nil {
+		return NodeEvent{}, err
+	}
+	return NodeEvent{
+		Kind:      NodeEventKind(c.kind),
+		Name:      C.GoString(&c.name[0]),
+		NodeID:    C.GoString(&c.node_id[0]),
+		PublicKey: *(*Key)(unsafe.Pointer(&c.public_key)),
+		Path:      *(*Path)(unsafe.Pointer(&c.path)),
+		Reason:    C.GoString(&c.reason[0]),
+		Lost:      uint64(c.lost),
+	}, nil
+}
+
+func cChars(text []byte) *C.char {
+	return (*C.char)(unsafe.Pointer(unsafe.SliceData(text)))
+}
+
+func cEndpoint(endpoint netip.AddrPort) C.span_endpoint {
+	c := C.span_endpoint{port: C.uint16_t(endpoint.Port())}
+	address := endpoint.Addr().Unmap()
+	bytes := address.AsSlice()
+	for i, b := range bytes {
+		c.address[i] = C.uint8_t(b)
+	}
+	switch len(bytes) {
+	case 4:
+		c.family = 4
+	case 16:
+		c.family = 6
+	}
+	return c
+}
+
+func goEndpoint(c C.span_endpoint) netip.AddrPort {
+	bytes := *(*[16]byte)(unsafe.Pointer(&c.address))
+	if c.family == 4 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(bytes[:4])), uint16(c.port))
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(bytes), uint16(c.port))
+}
+
+// resolve reads an address of the mesh. There are no names in it.
+func resolve(network, address string, kinds ...string) (netip.AddrPort, error) {
+	for i, kind := range kinds {
+		if network != kind {
+			continue
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
+		if host == "" {
+			host = "::"
+			// The second kind is that of IPv4.
+			if i == 1 {
+				host = "0.0.0.0"
+			}
+		}
+		endpoint, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("span: %w; the mesh has addresses and no names", err)
+		}
+		return endpoint, nil
+	}
+	return netip.AddrPort{}, net.UnknownNetworkError(network)
+}

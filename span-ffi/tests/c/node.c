@@ -1,0 +1,398 @@
+/* What nodes do, seen from C, and what they say to mistakes. */
+#define _GNU_SOURCE
+#include "test.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define OWN (SPAN_NODE_FLAG_NETSTACK | SPAN_NODE_FLAG_EPHEMERAL | SPAN_NODE_FLAG_NO_CONTROL_SOCKET)
+
+static char token[512];
+static unsigned discovery_port;
+
+static int bound_socket(int type, unsigned *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, type, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT(fd >= 0 && bind(fd, (struct sockaddr *)&address, len) == 0);
+    ASSERT(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+static span_node *start(const char *name, uint8_t key)
+{
+    span_node_config config = {.size = sizeof config, .flags = OWN | SPAN_NODE_FLAG_UDP4_FD};
+    char yaml[256], where[32], why[256];
+    span_endpoint endpoint;
+    span_node *node = NULL;
+    unsigned port;
+
+    config.udp4_fd = bound_socket(SOCK_DGRAM, &port);
+    config.private_key = key_of(key);
+    config.token = token;
+    config.name = name;
+    config.configuration = yaml;
+    config.endpoints = &endpoint;
+    config.endpoints_count = 1;
+    snprintf(where, sizeof where, "127.0.0.1:%u", port);
+    OK(span_endpoint_parse(where, &endpoint));
+    snprintf(yaml, sizeof yaml,
+        "apiVersion: span/v1\nkind: NodeConfig\ncipher: chacha20-poly1305\naddresses: [10.9.0.%u]\ndiscovery:\n  bypassMesh: false\n", key);
+    if (key == 1)
+        snprintf(yaml + strlen(yaml), sizeof yaml - strlen(yaml), "  serve: 127.0.0.1:%u\n", discovery_port);
+    OK(span_node_new(&config, why, sizeof why, &node));
+    ASSERT(why[0] == 0);
+    OK(span_node_start(node, why, sizeof why));
+    close(config.udp4_fd); /* the node has one of its own */
+    return node;
+}
+
+static int readable(int fd, int milliseconds)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    return poll(&wait, 1, milliseconds) == 1;
+}
+
+/* Calls until it need not wait any more. */
+#define WAIT(fd, call)                                                                                       \
+    do {                                                                                                     \
+        span_status wait_;                                                                                   \
+        while ((wait_ = (call)) == SPAN_STATUS_AGAIN)                                                        \
+            ASSERT(readable(fd, 30000));                                                                     \
+        EXPECT(SPAN_STATUS_OK, wait_);                                                                       \
+    } while (0)
+
+static void wait_for_peer(const span_node *node, const char *name)
+{
+    span_node_event event = {.size = sizeof event};
+    int fd;
+    OK(span_node_event_fd(node, &fd));
+    do {
+        ASSERT(readable(fd, 30000));
+        OK(span_node_poll_event(node, &event));
+    } while (event.kind != SPAN_NODE_EVENT_KIND_PEER_UP);
+    ASSERT(strcmp(event.name, name) == 0 && strlen(event.node_id) > 0 && event.size == sizeof event);
+    close(fd);
+}
+
+static void connect_to(const span_node *from, const span_node *to, uint16_t port, span_stream **client,
+    span_stream **server)
+{
+    span_listener *listener;
+    span_endpoint address, seen;
+    int fd;
+    OK(span_node_address(to, &address));
+    ASSERT(address.family == 6 && address.address[0] == 0xfd);
+    address.port = port;
+    OK(span_node_listen(to, &address, 0, &listener));
+    EXPECT(SPAN_STATUS_AGAIN, span_listener_accept(listener, server));
+    OK(span_listener_fd(listener, &fd));
+    ASSERT(readable(fd, 0));
+    EXPECT(SPAN_STATUS_AGAIN, span_listener_accept(listener, server));
+    ASSERT(!readable(fd, 0));
+    OK(span_node_connect(from, &address, client));
+    WAIT(fd, span_listener_accept(listener, server));
+    close(fd);
+    OK(span_stream_write_fd(*client, &fd));
+    WAIT(fd, span_stream_connected(*client));
+    close(fd);
+    OK(span_stream_remote(*client, &seen));
+    ASSERT(memcmp(&seen, &address, sizeof seen) == 0);
+    OK(span_stream_local(*server, &seen));
+    ASSERT(memcmp(&seen, &address, sizeof seen) == 0);
+    span_listener_free(listener);
+}
+
+enum { TRANSFER = 3 << 20 };
+
+static void *write_all(void *argument)
+{
+    span_stream *stream = argument;
+    static uint8_t bytes[TRANSFER];
+    size_t done = 0, count, i;
+    int fd;
+    for (i = 0; i < TRANSFER; i++)
+        bytes[i] = (uint8_t)(i * 7 + i / 251);
+    OK(span_stream_write_fd(stream, &fd));
+    while (done < TRANSFER) {
+        WAIT(fd, span_stream_write(stream, bytes + done, TRANSFER - done, &count));
+        done += count;
+    }
+    OK(span_stream_shutdown(stream, SPAN_STREAM_END_WRITE));
+    EXPECT(SPAN_STATUS_BROKEN_PIPE, span_stream_write(stream, bytes, 1, &count));
+    close(fd);
+    return NULL;
+}
+
+static void streams(const span_node *alice, const span_node *bob)
+{
+    static uint8_t bytes[65536];
+    span_stream *client, *server;
+    span_endpoint nobody;
+    size_t done = 0, count, i;
+    pthread_t writer;
+    int fd;
+
+    connect_to(alice, bob, 80, &client, &server);
+    OK(span_stream_read_fd(server, &fd));
+    EXPECT(SPAN_STATUS_AGAIN, span_stream_read(server, bytes, sizeof bytes, &count));
+    ASSERT(!readable(fd, 0));
+    ASSERT(pthread_create(&writer, NULL, write_all, client) == 0);
+    do {
+        WAIT(fd, span_stream_read(server, bytes, sizeof bytes, &count));
+        for (i = 0; i < count; i++)
+            ASSERT(bytes[i] == (uint8_t)((done + i) * 7 + (done + i) / 251));
+        done += count;
+    } while (count > 0);
+    ASSERT(done == TRANSFER && readable(fd, 0));
+    ASSERT(pthread_join(writer, NULL) == 0);
+    EXPECT(SPAN_STATUS_INVALID, span_stream_shutdown(server, 3));
+    close(fd);
+    span_stream_free(client);
+    span_stream_free(server);
+
+    /* Nobody listens there. */
+    OK(span_node_address(bob, &nobody));
+    nobody.port = 81;
+    OK(span_node_connect(alice, &nobody, &client));
+    OK(span_stream_write_fd(client, &fd));
+    for (i = 0; span_stream_connected(client) == SPAN_STATUS_AGAIN; i++)
+        ASSERT(readable(fd, 30000));
+    EXPECT(SPAN_STATUS_REFUSED, span_stream_connected(client));
+    close(fd);
+    span_stream_free(client);
+    nobody.family = 5;
+    EXPECT(SPAN_STATUS_INVALID, span_node_connect(alice, &nobody, &client));
+}
+
+static void datagrams(const span_node *alice, const span_node *bob)
+{
+    span_datagrams *sender, *receiver, *other;
+    span_endpoint address, any, from;
+    uint8_t bytes[64];
+    size_t count;
+    int fd;
+
+    OK(span_endpoint_parse("10.9.0.2:53", &address));
+    OK(span_endpoint_parse("0.0.0.0:0", &any));
+    OK(span_node_datagrams(bob, &address, &receiver));
+    EXPECT(SPAN_STATUS_ADDRESS_IN_USE, span_node_datagrams(bob, &address, &other));
+    EXPECT(SPAN_STATUS_ADDRESS_NOT_AVAILABLE, span_node_datagrams(alice, &address, &other));
+    OK(span_node_datagrams(alice, &any, &sender));
+    OK(span_datagrams_local(sender, &any));
+    ASSERT(any.port != 0 && any.family == 4);
+    OK(span_datagrams_fd(receiver, &fd));
+    EXPECT(SPAN_STATUS_AGAIN, span_datagrams_receive(receiver, bytes, sizeof bytes, &count, &from));
+    ASSERT(!readable(fd, 0));
+    OK(span_datagrams_send(sender, (const uint8_t *)"question", 8, &address));
+    WAIT(fd, span_datagrams_receive(receiver, bytes, 5, &count, &from));
+    ASSERT(count == 5 && memcmp(bytes, "quest", 5) == 0 && from.port == any.port && from.address[3] == 1);
+    EXPECT(SPAN_STATUS_INVALID, span_datagrams_send(sender, bytes, 60000, &address));
+    close(fd);
+    OK(span_datagrams_send_fd(sender, &fd));
+    ASSERT(readable(fd, 0));
+    close(fd);
+    span_datagrams_free(sender);
+    span_datagrams_free(receiver);
+}
+
+static void status(const span_node *node)
+{
+    char small[8] = "xxxxxxx", *text;
+    size_t length, again;
+    OK(span_node_status(node, NULL, 0, &length));
+    ASSERT(length > 200);
+    OK(span_node_status(node, small, sizeof small, &length));
+    ASSERT(small[0] == 0);
+    text = malloc(length + 200);
+    ASSERT(text != NULL);
+    OK(span_node_status(node, text, length + 200, &again));
+    ASSERT(strlen(text) == again && strstr(text, "\"name\":\"alice\"") && strstr(text, "\"name\":\"bob\""));
+    free(text);
+}
+
+static void configurations(void)
+{
+    span_node_config config = {.size = sizeof config, .flags = OWN};
+    span_endpoint endpoint = {.family = 6};
+    span_node *node = NULL;
+    span_stream *stream;
+    char why[128], tiny[4];
+    unsigned port;
+    size_t length;
+
+    EXPECT(SPAN_STATUS_NULL, span_node_new(NULL, NULL, 0, &node));
+    EXPECT(SPAN_STATUS_NULL, span_node_new(&config, NULL, 0, NULL));
+    config.configuration = "interface: [";
+    EXPECT(SPAN_STATUS_CONFIG, span_node_new(&config, why, sizeof why, &node));
+    ASSERT(strlen(why) > 10);
+    EXPECT(SPAN_STATUS_CONFIG, span_node_new(&config, tiny, sizeof tiny, &node));
+    ASSERT(strlen(tiny) == 3);
+    EXPECT(SPAN_STATUS_CONFIG, span_node_new(&config, NULL, 17, &node));
+    config.configuration = NULL;
+    config.token = "span1.nonsense";
+    EXPECT(SPAN_STATUS_CONFIG, span_node_new(&config, why, sizeof why, &node));
+    ASSERT(strstr(why, "token") != NULL);
+    config.token = token;
+    config.flags = 1u << 20;
+    EXPECT(SPAN_STATUS_INVALID, span_node_new(&config, why, sizeof why, &node));
+    config.flags = SPAN_NODE_FLAG_NETSTACK | SPAN_NODE_FLAG_TUN_FD;
+    EXPECT(SPAN_STATUS_INVALID, span_node_new(&config, why, sizeof why, &node));
+    config.flags = OWN | SPAN_NODE_FLAG_UDP6_FD;
+    config.udp6_fd = -1;
+    EXPECT(SPAN_STATUS_INVALID, span_node_new(&config, why, sizeof why, &node));
+    config.udp6_fd = 1 << 20;
+    EXPECT(SPAN_STATUS_INVALID, span_node_new(&config, why, sizeof why, &node));
+    /* A descriptor that was brought along stays the caller's: closing it twice is between it and the system. */
+    config.flags = OWN | SPAN_NODE_FLAG_UDP4_FD;
+    config.udp4_fd = bound_socket(SOCK_DGRAM, &port);
+    OK(span_node_new(&config, why, sizeof why, &node));
+    ASSERT(close(config.udp4_fd) == 0 && close(config.udp4_fd) == -1 && errno == EBADF);
+    span_node_free(node);
+    node = NULL;
+    config.flags = OWN;
+    config.endpoints_count = 1;
+    EXPECT(SPAN_STATUS_NULL, span_node_new(&config, why, sizeof why, &node));
+    endpoint.family = 0;
+    config.endpoints = &endpoint;
+    EXPECT(SPAN_STATUS_INVALID, span_node_new(&config, why, sizeof why, &node));
+    config.endpoints_count = 0;
+    config.size = 8;
+    EXPECT(SPAN_STATUS_STRUCT_SIZE, span_node_new(&config, why, sizeof why, &node));
+    config.size = sizeof config;
+    ASSERT(node == NULL);
+
+    /* A node that is not started, and one that cannot be. */
+    config.token = NULL;
+    OK(span_node_new(&config, why, sizeof why, &node));
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_status(node, NULL, 0, &length));
+    OK(span_endpoint_parse("[fd00::1]:1", &endpoint));
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_connect(node, &endpoint, &stream));
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_stop(node));
+    EXPECT(SPAN_STATUS_START, span_node_start(node, why, sizeof why));
+    ASSERT(strstr(why, "cluster") != NULL);
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_start(node, why, sizeof why));
+    span_node_free(node);
+
+    EXPECT(SPAN_STATUS_INVALID, span_token_generate("no url", tiny, sizeof tiny, &length));
+    OK(span_token_generate(NULL, tiny, sizeof tiny, &length));
+    ASSERT(tiny[0] == 0 && length > 60);
+    EXPECT(SPAN_STATUS_ADDRESS_TEXT, span_endpoint_parse("[::1]", &endpoint));
+}
+
+static void nulls(void)
+{
+    span_endpoint endpoint = {.family = 6};
+    span_stream *stream = NULL;
+    span_listener *listener = NULL;
+    span_datagrams *socket = NULL;
+    span_node_event event = {.size = sizeof event};
+    uint8_t byte = 0;
+    size_t count;
+    int fd;
+
+    EXPECT(SPAN_STATUS_NULL, span_node_start(NULL, NULL, 0));
+    EXPECT(SPAN_STATUS_NULL, span_node_stop(NULL));
+    EXPECT(SPAN_STATUS_NULL, span_node_status(NULL, NULL, 0, &count));
+    EXPECT(SPAN_STATUS_NULL, span_node_address(NULL, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_node_poll_event(NULL, &event));
+    EXPECT(SPAN_STATUS_NULL, span_node_event_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_node_connect(NULL, &endpoint, &stream));
+    EXPECT(SPAN_STATUS_NULL, span_node_listen(NULL, &endpoint, 0, &listener));
+    EXPECT(SPAN_STATUS_NULL, span_node_datagrams(NULL, &endpoint, &socket));
+    EXPECT(SPAN_STATUS_NULL, span_listener_accept(NULL, &stream));
+    EXPECT(SPAN_STATUS_NULL, span_listener_local(NULL, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_listener_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_stream_connected(NULL));
+    EXPECT(SPAN_STATUS_NULL, span_stream_read(NULL, &byte, 1, &count));
+    EXPECT(SPAN_STATUS_NULL, span_stream_write(NULL, &byte, 1, &count));
+    EXPECT(SPAN_STATUS_NULL, span_stream_shutdown(NULL, 0));
+    EXPECT(SPAN_STATUS_NULL, span_stream_local(NULL, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_stream_remote(NULL, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_stream_read_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_stream_write_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_datagrams_send(NULL, &byte, 1, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_datagrams_receive(NULL, &byte, 1, &count, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_datagrams_local(NULL, &endpoint));
+    EXPECT(SPAN_STATUS_NULL, span_datagrams_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_datagrams_send_fd(NULL, &fd));
+    EXPECT(SPAN_STATUS_NULL, span_token_generate(NULL, NULL, 0, NULL));
+    EXPECT(SPAN_STATUS_NULL, span_endpoint_parse(NULL, &endpoint));
+    span_node_free(NULL);
+    span_stream_free(NULL);
+    span_listener_free(NULL);
+    span_datagrams_free(NULL);
+}
+
+/* After the end of a node everything of it says so, and is freed in any order. */
+static void the_end(span_node *alice, span_node *bob)
+{
+    span_node_event event = {.size = sizeof event};
+    span_endpoint address;
+    span_stream *client, *server;
+    uint8_t byte;
+    size_t count;
+    int events, fd;
+
+    connect_to(alice, bob, 99, &client, &server);
+    OK(span_node_event_fd(alice, &events));
+    OK(span_stream_read_fd(client, &fd));
+    EXPECT(SPAN_STATUS_AGAIN, span_stream_read(client, &byte, 1, &count));
+    OK(span_node_stop(alice));
+    ASSERT(readable(fd, 0));
+    EXPECT(SPAN_STATUS_STOPPED, span_stream_read(client, &byte, 1, &count));
+    EXPECT(SPAN_STATUS_STOPPED, span_stream_write(client, &byte, 1, &count));
+    EXPECT(SPAN_STATUS_STOPPED, span_node_status(alice, NULL, 0, &count));
+    EXPECT(SPAN_STATUS_STOPPED, span_node_address(alice, &address));
+    OK(span_endpoint_parse("[fd00::1]:1", &address));
+    EXPECT(SPAN_STATUS_STOPPED, span_node_connect(alice, &address, &client));
+    do {
+        ASSERT(readable(events, 0));
+        OK(span_node_poll_event(alice, &event));
+    } while (event.kind != SPAN_NODE_EVENT_KIND_STOPPED);
+    ASSERT(event.reason[0] == 0);
+    EXPECT(SPAN_STATUS_STOPPED, span_node_poll_event(alice, &event));
+    OK(span_node_stop(alice));
+    span_node_free(alice);
+    EXPECT(SPAN_STATUS_STOPPED, span_stream_read(client, &byte, 1, &count));
+    ASSERT(readable(events, 0));
+    close(events);
+    close(fd);
+    span_stream_free(client);
+    span_stream_free(server);
+    span_node_free(bob);
+}
+
+int main(void)
+{
+    char url[64];
+    size_t length;
+    span_node *alice, *bob;
+
+    close(bound_socket(SOCK_STREAM, &discovery_port));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", discovery_port);
+    OK(span_token_generate(url, token, sizeof token, &length));
+    ASSERT(length == strlen(token));
+    nulls();
+    configurations();
+    alice = start("alice", 1);
+    bob = start("bob", 2);
+    wait_for_peer(alice, "bob");
+    wait_for_peer(bob, "alice");
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_start(alice, NULL, 0));
+    status(alice);
+    streams(alice, bob);
+    datagrams(alice, bob);
+    the_end(alice, bob);
+    puts("ok");
+    return 0;
+}
