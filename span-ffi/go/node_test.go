@@ -81,7 +81,11 @@ func TestHTTPOverTheMesh(t *testing.T) {
 	check(t, err)
 	body := bytes.Repeat([]byte("over the mesh "), 1<<16)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, io.MultiReader(r.Body, bytes.NewReader(body)))
+		sent, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(append(sent, body...))
 	})}
 	served := make(chan error)
 	go func() { served <- server.Serve(listener) }()
@@ -181,9 +185,16 @@ func TestConnectionsAreAsGoWantsThem(t *testing.T) {
 	if _, err := alice.Dial("sctp", "[fd00::1]:80"); !errors.As(err, new(net.UnknownNetworkError)) {
 		t.Fatal(err)
 	}
+	if _, err := alice.Dial("tcp", "10.9.0.77:80"); !errors.Is(err, ErrUnreachable) {
+		t.Fatal(err)
+	}
+
+	// Nobody who answers.
+	there := addressOf(t, bob, 80)
+	check(t, bob.Close())
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := alice.DialContext(ctx, "tcp", "10.9.0.77:80"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := alice.DialContext(ctx, "tcp", there); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
 }

@@ -9,14 +9,16 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // A pollable is a descriptor of the library's that Go's own poller waits on: no thread is blocked, whoever waits.
 type pollable struct {
-	file *os.File
-	raw  syscall.RawConn
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool
 }
 
 // newPollable takes the descriptor over.
@@ -26,10 +28,11 @@ func newPollable(fd C.int) (*pollable, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &pollable{file, raw}, nil
+	return &pollable{file: file, raw: raw}, nil
 }
 
 func (p *pollable) close() error {
+	p.closed.Store(true)
 	return p.file.Close()
 }
 
@@ -44,7 +47,8 @@ func (p *pollable) try(call func() error) error {
 	switch {
 	case err == nil:
 		return result
-	case errors.Is(err, os.ErrClosed):
+	// What package os returns then has no name.
+	case p.closed.Load():
 		return ErrClosed
 	}
 	return err

@@ -110,15 +110,15 @@ pub unsafe extern "C" fn span_node_new(
 ) -> Status {
     call(|| {
         // SAFETY: the caller's promise.
-        let (config, mut why, place) =
+        let (config, why, place) =
             unsafe { (pointer::config(config)?, text::room(why, why_room)?, pointer::place(node)?) };
         // SAFETY: the caller's promise, for the texts and lists in it.
         let plan = unsafe { config::plan(&config) };
         let plan = plan.map_err(|problem| {
-            text::write(&mut why, &problem.text);
+            text::write(why, &problem.text);
             problem.status
         })?;
-        text::write(&mut why, "");
+        text::write(why, "");
         place.write(boundary::make(Node(Handle::new(State::Planned(Box::new(plan))))));
         Ok(())
     })
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn span_node_start(node: *mut Node, why: *mut c_char, why_
     // SAFETY: the caller's promise.
     unsafe {
         change(node, |state| {
-            let mut why = text::room(why, why_room)?;
+            let why = text::room(why, why_room)?;
             let plan = match std::mem::replace(state, State::Failed) {
                 State::Planned(plan) => plan,
                 other @ (State::Started(_) | State::Failed) => {
@@ -142,10 +142,10 @@ pub unsafe extern "C" fn span_node_start(node: *mut Node, why: *mut c_char, why_
                 }
             };
             let (node, netstack) = plan.start().map_err(|error| {
-                text::write(&mut why, &error);
+                text::write(why, &error);
                 Status::Start
             })?;
-            text::write(&mut why, "");
+            text::write(why, "");
             *state = State::Started(Started { events: node.events(), node, netstack });
             Ok(())
         })
@@ -189,10 +189,10 @@ pub unsafe extern "C" fn span_node_status(
     // SAFETY: the caller's promise.
     unsafe {
         read(node, |state| {
-            let (mut text, place) = (text::room(text, room)?, pointer::place(length)?);
+            let (text, place) = (text::room(text, room)?, pointer::place(length)?);
             let status = state.started()?.node.status().map_err(|_| Status::Stopped)?;
             let json = serde_json::to_string(&status).map_err(|_| Status::Failed)?;
-            text::write_whole(&mut text, &json);
+            text::write_whole(text, &json);
             place.write(json.len());
             Ok(())
         })

@@ -26,7 +26,7 @@ pub unsafe extern "C" fn span_token_generate(
 ) -> Status {
     call(|| {
         // SAFETY: the caller's promise.
-        let (services, mut room, place) = unsafe {
+        let (services, room, place) = unsafe {
             let services = if services.is_null() { "" } else { pointer::text(services)? };
             (services, text::room(token, room)?, pointer::place(length)?)
         };
@@ -34,7 +34,7 @@ pub unsafe extern "C" fn span_token_generate(
         let services = services.collect::<Result<Vec<_>, _>>().map_err(|_| Status::Invalid)?;
         let random = Zeroizing::new(clock::entropy().map_err(|_| Status::Entropy)?);
         let token = Token::generate(&random, services).map_err(|_| Status::Invalid)?.encode();
-        text::write_whole(&mut room, &token);
+        text::write_whole(room, &token);
         place.write(token.len());
         Ok(())
     })
