@@ -14,49 +14,55 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Dial connects to a program in the mesh. The network is tcp, tcp4, tcp6, udp, udp4 or udp6; the address has no names.
+// Dial connects to a program in the mesh. The network is tcp, tcp4, tcp6, udp, udp4 or udp6.
 func (n *Node) Dial(network, address string) (net.Conn, error) {
 	return n.DialContext(context.Background(), network, address)
 }
 
-// DialContext is Dial as long as the context lasts, fit for http.Transport.
+// DialContext is Dial as long as the context lasts, fit for http.Transport. Over TCP it returns a [*Conn].
 func (n *Node) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := n.dial(ctx, network, address)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	if strings.HasPrefix(network, "udp") {
+		remote, err := n.resolve(ctx, "udp", network, address)
+		if err == nil {
+			var conn net.Conn
+			if conn, err = n.dialUDP(remote); err == nil {
+				return conn, nil
+			}
+		}
+		return nil, dialError(network, net.UDPAddrFromAddrPort(remote), err)
 	}
-	return conn, nil
+	remote, err := n.resolve(ctx, "tcp", network, address)
+	if err == nil {
+		var conn net.Conn
+		if conn, err = n.dialTCP(ctx, remote); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, dialError(network, net.TCPAddrFromAddrPort(remote), err)
 }
 
-func (n *Node) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if strings.HasPrefix(network, "udp") {
-		remote, err := resolve(network, address, "udp", "udp4", "udp6")
-		if err != nil {
-			return nil, err
-		}
-		local := "[::]:0"
-		if remote.Addr().Unmap().Is4() {
-			local = "0.0.0.0:0"
-		}
-		socket, err := n.listenPacket("udp", local)
-		if err != nil {
-			return nil, err
-		}
-		return &packetConn{socket, net.UDPAddrFromAddrPort(remote)}, nil
+// dialError leaves out an address that was not found.
+func dialError(network string, remote interface {
+	net.Addr
+	AddrPort() netip.AddrPort
+}, err error) error {
+	failed := &net.OpError{Op: "dial", Net: network, Err: asNet(err)}
+	if remote.AddrPort().IsValid() {
+		failed.Addr = remote
 	}
-	remote, err := resolve(network, address, "tcp", "tcp4", "tcp6")
-	if err != nil {
-		return nil, err
-	}
+	return failed
+}
+
+func (n *Node) dialTCP(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
 	endpoint := cEndpoint(remote)
 	var stream *C.span_stream
-	err = n.with(func(handle *C.span_node) C.span_status {
+	err := n.with(func(handle *C.span_node) C.span_status {
 		return C.span_node_connect(handle, &endpoint, &stream)
 	})
 	if err != nil {
@@ -76,97 +82,12 @@ func (n *Node) dial(ctx context.Context, network, address string) (net.Conn, err
 	return conn, nil
 }
 
-// Listen takes connections of the mesh. The network is tcp, tcp4 or tcp6; ":80" is port 80 of all addresses of the
-// node.
-func (n *Node) Listen(network, address string) (net.Listener, error) {
-	listener, err := n.listen(network, address)
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	return listener, nil
-}
-
-func (n *Node) listen(network, address string) (net.Listener, error) {
-	local, err := resolve(network, address, "tcp", "tcp4", "tcp6")
-	if err != nil {
-		return nil, err
-	}
-	endpoint := cEndpoint(local)
-	listener := new(Listener)
-	err = n.with(func(handle *C.span_node) C.span_status {
-		return C.span_node_listen(handle, &endpoint, 0, &listener.handle)
-	})
-	if err != nil {
-		return nil, err
-	}
-	var fd C.int
-	C.span_listener_local(listener.handle, &endpoint)
-	listener.local = net.TCPAddrFromAddrPort(goEndpoint(endpoint))
-	if err = status(C.span_listener_fd(listener.handle, &fd)); err == nil {
-		listener.accepting, err = newPollable(fd)
-	}
-	if err != nil {
-		C.span_listener_free(listener.handle)
-		return nil, err
-	}
-	return listener, nil
-}
-
-// A Listener is a net.Listener of the mesh.
-type Listener struct {
-	mutex     sync.RWMutex
-	handle    *C.span_listener
-	accepting *pollable
-	local     net.Addr
-}
-
-// Accept waits for the next connection.
-func (l *Listener) Accept() (net.Conn, error) {
-	var stream *C.span_stream
-	err := l.accepting.try(func() error {
-		l.mutex.RLock()
-		defer l.mutex.RUnlock()
-		if l.handle == nil {
-			return ErrClosed
-		}
-		return status(C.span_listener_accept(l.handle, &stream))
-	})
-	if err == nil {
-		var conn *Conn
-		if conn, err = newConn(stream); err == nil {
-			return conn, nil
-		}
-	}
-	return nil, l.error("accept", err)
-}
-
-// Close ends listening. Connections that wait to be accepted are reset.
-func (l *Listener) Close() error {
-	l.mutex.Lock()
-	handle := l.handle
-	l.handle = nil
-	C.span_listener_free(handle)
-	l.mutex.Unlock()
-	if handle == nil {
-		return l.error("close", ErrClosed)
-	}
-	// Without the lock: whoever waits comes back, and may want it.
-	return l.accepting.close()
-}
-
-// Addr returns where it listens.
-func (l *Listener) Addr() net.Addr { return l.local }
-
-func (l *Listener) error(op string, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Addr: l.local, Err: asNet(err)}
-}
-
-// A Conn is a net.Conn of the mesh, over TCP.
+// A Conn is a [net.Conn] of the mesh, over TCP.
 type Conn struct {
 	mutex            sync.RWMutex
 	handle           *C.span_stream
 	reading, writing *pollable
-	local, remote    net.Addr
+	local, remote    *net.TCPAddr
 	// One writer at a time, so that what is written stays together.
 	writer sync.Mutex
 }
@@ -180,12 +101,12 @@ func newConn(stream *C.span_stream) (*Conn, error) {
 	C.span_stream_remote(stream, &endpoint)
 	conn.remote = net.TCPAddrFromAddrPort(goEndpoint(endpoint))
 	var reading, writing C.int
-	err := status(C.span_stream_read_fd(stream, &reading))
+	err := result(C.span_stream_read_fd(stream, &reading))
 	if err == nil {
 		conn.reading, err = newPollable(reading)
 	}
 	if err == nil {
-		err = status(C.span_stream_write_fd(stream, &writing))
+		err = result(C.span_stream_write_fd(stream, &writing))
 	}
 	if err == nil {
 		conn.writing, err = newPollable(writing)
@@ -206,13 +127,13 @@ func (c *Conn) with(call func(handle *C.span_stream) C.span_status) error {
 	if c.handle == nil {
 		return ErrClosed
 	}
-	return status(call(c.handle))
+	return result(call(c.handle))
 }
 
 // Read reads what has arrived, and waits for it.
 func (c *Conn) Read(bytes []byte) (int, error) {
 	if len(bytes) == 0 {
-		return 0, nil
+		return 0, c.open("read")
 	}
 	var count C.size_t
 	err := c.reading.try(func() error {
@@ -233,6 +154,9 @@ func (c *Conn) Read(bytes []byte) (int, error) {
 func (c *Conn) Write(bytes []byte) (int, error) {
 	c.writer.Lock()
 	defer c.writer.Unlock()
+	if len(bytes) == 0 {
+		return 0, c.open("write")
+	}
 	done := 0
 	for done < len(bytes) {
 		var count C.size_t
@@ -247,6 +171,15 @@ func (c *Conn) Write(bytes []byte) (int, error) {
 		done += int(count)
 	}
 	return done, nil
+}
+
+// open is for calls that have nothing to do.
+func (c *Conn) open(op string) error {
+	err := c.with(func(*C.span_stream) C.span_status { return C.SPAN_STATUS_OK })
+	if err != nil {
+		return c.error(op, err)
+	}
+	return nil
 }
 
 // CloseWrite lets the peer read the end after what was written.
@@ -281,34 +214,30 @@ func (c *Conn) Close() error {
 	return errors.Join(c.reading.close(), c.writing.close())
 }
 
-// LocalAddr returns the address on this side.
+// LocalAddr returns the address on this side, a [*net.TCPAddr].
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 
-// RemoteAddr returns the peer's address.
+// RemoteAddr returns the peer's address, a [*net.TCPAddr].
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
 // SetDeadline sets when reading and writing give up.
-func (c *Conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
+func (c *Conn) SetDeadline(t time.Time) error { return c.set(t, c.reading, c.writing) }
 
 // SetReadDeadline sets when reading gives up.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.reading.file.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.set(t, c.reading) }
 
-// SetWriteDeadline sets when writing gives up. Its descriptor is one that becomes readable.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.writing.file.SetReadDeadline(t) }
+// SetWriteDeadline sets when writing gives up.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.set(t, c.writing) }
+
+func (c *Conn) set(t time.Time, which ...*pollable) error {
+	for _, pollable := range which {
+		if err := pollable.setDeadline(t); err != nil {
+			return c.error("set", err)
+		}
+	}
+	return nil
+}
 
 func (c *Conn) error(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: c.local, Addr: c.remote, Err: asNet(err)}
-}
-
-// asNet makes an error that package net and its users know of ours.
-func asNet(err error) error {
-	switch {
-	case errors.Is(err, ErrClosed):
-		return net.ErrClosed
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return os.ErrDeadlineExceeded
-	}
-	return err
 }

@@ -17,14 +17,14 @@ type Key [32]byte
 // GenerateKey makes a private key.
 func GenerateKey() (Key, error) {
 	var key Key
-	err := status(C.span_key_generate(key.c()))
+	err := result(C.span_key_generate(key.c()))
 	return key, err
 }
 
 // GeneratePresharedKey makes a preshared key.
 func GeneratePresharedKey() (Key, error) {
 	var key Key
-	err := status(C.span_key_generate_preshared(key.c()))
+	err := result(C.span_key_generate_preshared(key.c()))
 	return key, err
 }
 
@@ -33,7 +33,7 @@ func ParseKey(text string) (Key, error) {
 	var key Key
 	c := C.CString(text)
 	defer C.free(unsafe.Pointer(c))
-	err := status(C.span_key_parse(c, key.c()))
+	err := result(C.span_key_parse(c, key.c()))
 	return key, err
 }
 
@@ -45,9 +45,21 @@ func (k Key) Public() Key {
 	return public
 }
 
+// IsZero says whether there is none.
+func (k Key) IsZero() bool { return k == Key{} }
+
 // String returns the key in base64. That of a private or preshared key is a secret too.
 func (k Key) String() string {
 	return base64.StdEncoding.EncodeToString(k[:])
+}
+
+// MarshalText is String.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText is ParseKey.
+func (k *Key) UnmarshalText(text []byte) (err error) {
+	*k, err = ParseKey(string(text))
+	return err
 }
 
 func (k *Key) c() *C.span_key {

@@ -8,9 +8,7 @@ import "C"
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -20,40 +18,17 @@ import (
 	"unsafe"
 )
 
-// Statuses that nodes and their connections have besides.
-const (
-	ErrAgain               Status = C.SPAN_STATUS_AGAIN
-	ErrStopped             Status = C.SPAN_STATUS_STOPPED
-	ErrNotStarted          Status = C.SPAN_STATUS_NOT_STARTED
-	ErrConfig              Status = C.SPAN_STATUS_CONFIG
-	ErrStart               Status = C.SPAN_STATUS_START
-	ErrNoNetstack          Status = C.SPAN_STATUS_NO_NETSTACK
-	ErrRefused             Status = C.SPAN_STATUS_REFUSED
-	ErrReset               Status = C.SPAN_STATUS_RESET
-	ErrUnreachable         Status = C.SPAN_STATUS_UNREACHABLE
-	ErrTimedOut            Status = C.SPAN_STATUS_TIMED_OUT
-	ErrAddressInUse        Status = C.SPAN_STATUS_ADDRESS_IN_USE
-	ErrAddressNotAvailable Status = C.SPAN_STATUS_ADDRESS_NOT_AVAILABLE
-	ErrQuota               Status = C.SPAN_STATUS_QUOTA
-	ErrBrokenPipe          Status = C.SPAN_STATUS_BROKEN_PIPE
-	ErrNotConnected        Status = C.SPAN_STATUS_NOT_CONNECTED
-	ErrFailed              Status = C.SPAN_STATUS_FAILED
-)
-
-// Timeout says whether the error is one of time, as net.Error wants it.
-func (s Status) Timeout() bool { return s == ErrTimedOut }
-
-// Temporary is there for net.Error.
-func (s Status) Temporary() bool { return s == ErrAgain || s == ErrTimedOut }
-
 // A Node is a member of a mesh: it finds the others and carries packets to them. With NodeConfig.Netstack it is a host
 // of its own, and programs talk through it by Dial, Listen and ListenPacket.
 //
-// Its methods may be called by several goroutines at once.
+// Its methods may be called by several goroutines at once. Its addresses are those of package net; the host of an
+// address may be the name of a member, see Lookup.
 type Node struct {
 	mutex  sync.RWMutex
 	handle *C.span_node
 	events *pollable
+	// Whoever waits for an event has put something in: they take turns.
+	turn chan struct{}
 }
 
 // A NodeConfig is what a node is made from: a Configuration, a Token or both.
@@ -81,18 +56,6 @@ type NodeConfig struct {
 	Events int
 }
 
-// A ConfigError says why a node could not be made or started.
-type ConfigError struct {
-	Status Status
-	// Text says what is wrong, and what to do.
-	Text string
-}
-
-func (e *ConfigError) Error() string { return "span: " + e.Text }
-
-// Unwrap returns the status.
-func (e *ConfigError) Unwrap() error { return e.Status }
-
 // GenerateToken makes the token of a new cluster, whose members find each other at these discovery services. Whoever has
 // it can join.
 func GenerateToken(services ...string) (string, error) {
@@ -104,14 +67,29 @@ func GenerateToken(services ...string) (string, error) {
 	defer C.free(unsafe.Pointer(c))
 	text := make([]byte, 8192)
 	var length C.size_t
-	if err := status(C.span_token_generate(c, cChars(text), C.size_t(len(text)), &length)); err != nil {
+	if err := result(C.span_token_generate(c, cChars(text), C.size_t(len(text)), &length)); err != nil {
 		return "", err
 	}
 	return string(text[:length]), nil
 }
 
-// StartNode makes and starts a node. Close it in the end.
-func StartNode(config NodeConfig) (*Node, error) {
+// Start makes and starts a node. It does not wait for other members; events tell of them. Close the node in the end.
+// The context bounds the start alone.
+func Start(ctx context.Context, config NodeConfig) (*Node, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	node, err := start(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, node.Close())
+	}
+	return node, nil
+}
+
+func start(config NodeConfig) (*Node, error) {
 	c := (*C.span_node_config)(C.calloc(1, C.sizeof_span_node_config))
 	defer C.free(unsafe.Pointer(c))
 	c.size = C.sizeof_span_node_config
@@ -148,13 +126,13 @@ func StartNode(config NodeConfig) (*Node, error) {
 	c.events = C.uint32_t(config.Events)
 	c.private_key = *config.PrivateKey.c()
 
-	node := new(Node)
+	node := &Node{turn: make(chan struct{}, 1)}
 	create := func() error {
 		why := make([]byte, 1024)
 		explain := func(code C.span_status) error {
-			err := status(code)
+			err := result(code)
 			if err != nil && why[0] != 0 {
-				return &ConfigError{err.(Status), C.GoString(cChars(why))}
+				return &ConfigError{err.(Error), C.GoString(cChars(why))}
 			}
 			return err
 		}
@@ -199,7 +177,7 @@ func StartNode(config NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	var fd C.int
-	err := status(C.span_node_event_fd(node.handle, &fd))
+	err := result(C.span_node_event_fd(node.handle, &fd))
 	if err == nil {
 		node.events, err = newPollable(fd)
 	}
@@ -239,7 +217,7 @@ func (n *Node) with(call func(handle *C.span_node) C.span_status) error {
 	if n.handle == nil {
 		return ErrClosed
 	}
-	return status(call(n.handle))
+	return result(call(n.handle))
 }
 
 // Address returns the node's address in the mesh.
@@ -250,80 +228,6 @@ func (n *Node) Address() (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	return goEndpoint(c).Addr(), nil
-}
-
-// Status returns how the node, its sources of members and its peers are doing, as JSON: what span status --json prints.
-func (n *Node) Status() (json.RawMessage, error) {
-	for room := 4096; ; room *= 2 {
-		text := make([]byte, room)
-		var length C.size_t
-		err := n.with(func(handle *C.span_node) C.span_status {
-			return C.span_node_status(handle, cChars(text), C.size_t(len(text)), &length)
-		})
-		if err != nil {
-			return nil, err
-		}
-		if int(length) < room {
-			return text[:length], nil
-		}
-	}
-}
-
-// A NodeEventKind says what happened to a node.
-type NodeEventKind uint32
-
-// What can happen to a node. More may come: ignore what you do not know.
-const (
-	MemberJoined     NodeEventKind = C.SPAN_NODE_EVENT_KIND_MEMBER_JOINED  // a node of the cluster became known
-	MemberLeft       NodeEventKind = C.SPAN_NODE_EVENT_KIND_MEMBER_LEFT    // nobody knows the node any more
-	PeerAdded        NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_ADDED     // a tunnel to a member is tried
-	PeerRemoved      NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_REMOVED   // a member is no peer any more
-	NodePeerUp       NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_UP        // the tunnel to a peer works
-	NodePeerDown     NodeEventKind = C.SPAN_NODE_EVENT_KIND_PEER_DOWN      // a peer does not answer
-	NodePathChanged  NodeEventKind = C.SPAN_NODE_EVENT_KIND_PATH_CHANGED   // datagrams to a peer go to Path
-	DiscoveryUp      NodeEventKind = C.SPAN_NODE_EVENT_KIND_DISCOVERY_UP   // a source of members works
-	DiscoveryDown    NodeEventKind = C.SPAN_NODE_EVENT_KIND_DISCOVERY_DOWN // a source of members does not, for Reason
-	NodeOverflow     NodeEventKind = C.SPAN_NODE_EVENT_KIND_OVERFLOW       // Lost events before the next were lost
-	NodeStoppedEvent NodeEventKind = C.SPAN_NODE_EVENT_KIND_STOPPED        // the node has ended, for Reason
-)
-
-// A NodeEvent is something that happened to a node.
-type NodeEvent struct {
-	Kind NodeEventKind
-	// Name is that of the member or peer, or the source of members.
-	Name string
-	// NodeID is the member's id in discovery.
-	NodeID    string
-	PublicKey Key
-	Path      Path
-	Reason    string
-	Lost      uint64
-}
-
-// Event returns the next event, and waits for it as long as the context lasts. All callers take from one queue; only one
-// of them may wait at a time. After the last event it returns ErrStopped.
-func (n *Node) Event(ctx context.Context) (NodeEvent, error) {
-	var c C.span_node_event
-	err := n.events.wait(ctx, func() error {
-		c.size = C.sizeof_span_node_event
-		err := n.with(func(handle *C.span_node) C.span_status { return C.span_node_poll_event(handle, &c) })
-		if err == nil && c.kind == C.SPAN_NODE_EVENT_KIND_NONE {
-			return ErrAgain
-		}
-		return err
-	})
-	if err != nil {
-		return NodeEvent{}, err
-	}
-	return NodeEvent{
-		Kind:      NodeEventKind(c.kind),
-		Name:      C.GoString(&c.name[0]),
-		NodeID:    C.GoString(&c.node_id[0]),
-		PublicKey: *(*Key)(unsafe.Pointer(&c.public_key)),
-		Path:      *(*Path)(unsafe.Pointer(&c.path)),
-		Reason:    C.GoString(&c.reason[0]),
-		Lost:      uint64(c.lost),
-	}, nil
 }
 
 func cChars(text []byte) *C.char {
@@ -352,30 +256,4 @@ func goEndpoint(c C.span_endpoint) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(bytes[:4])), uint16(c.port))
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16(bytes), uint16(c.port))
-}
-
-// resolve reads an address of the mesh. There are no names in it.
-func resolve(network, address string, kinds ...string) (netip.AddrPort, error) {
-	for i, kind := range kinds {
-		if network != kind {
-			continue
-		}
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		if host == "" {
-			host = "::"
-			// The second kind is that of IPv4.
-			if i == 1 {
-				host = "0.0.0.0"
-			}
-		}
-		endpoint, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
-		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("span: %w; the mesh has addresses and no names", err)
-		}
-		return endpoint, nil
-	}
-	return netip.AddrPort{}, net.UnknownNetworkError(network)
 }

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"net/netip"
+	"strconv"
 	"unsafe"
 )
 
@@ -18,33 +19,35 @@ const (
 	Tailroom = C.SPAN_TAILROOM
 	// DatagramMax is the length of the largest datagram.
 	DatagramMax = C.SPAN_DATAGRAM_MAX
+	// PacketMax is the length of the largest packet.
+	PacketMax = C.SPAN_PACKET_MAX
 )
 
-// A Peer is the name of a peer of one tunnel. It is never used again.
-type Peer uint64
+// A PeerID is the name of a peer of one tunnel. It is never used again.
+type PeerID uint64
 
 // NoPeer is nobody.
-const NoPeer Peer = C.SPAN_PEER_NONE
+const NoPeer PeerID = C.SPAN_PEER_NONE
 
 // A Result is what became of a packet or datagram.
 type Result uint32
 
 // What became of a packet or datagram.
 const (
-	Data        Result = C.SPAN_PACKET_RESULT_DATA         // a datagram to be sent, which carries a packet
-	Initiation  Result = C.SPAN_PACKET_RESULT_INITIATION   // a datagram to be sent: the first message of a handshake
-	Response    Result = C.SPAN_PACKET_RESULT_RESPONSE     // a datagram to be sent: the answer to it
-	CookieReply Result = C.SPAN_PACKET_RESULT_COOKIE_REPLY // a datagram to be sent: asks its receiver to prove its address
-	Keepalive   Result = C.SPAN_PACKET_RESULT_KEEPALIVE    // a datagram that only says that its sender is there
-	Opened      Result = C.SPAN_PACKET_RESULT_PACKET       // a packet of the peer's
-	Handshake   Result = C.SPAN_PACKET_RESULT_HANDSHAKE    // a handshake message was taken in; HandleTimeout is due
-	Staged      Result = C.SPAN_PACKET_RESULT_STAGED       // a copy waits for a handshake; PollTransmit will have it
-	Dropped     Result = C.SPAN_PACKET_RESULT_DROPPED      // dropped, for the packet's Reason
-	NoRoute     Result = C.SPAN_PACKET_RESULT_NO_ROUTE     // no peer has the destination among its allowed IPs
-	NotIP       Result = C.SPAN_PACKET_RESULT_NOT_IP       // not an IP packet
-	UnknownPeer Result = C.SPAN_PACKET_RESULT_UNKNOWN_PEER // the peer is not, or no longer, one of the tunnel's
-	BadLength   Result = C.SPAN_PACKET_RESULT_LENGTH       // without the room it needs in the arena, empty or too long
-	NoPath      Result = C.SPAN_PACKET_RESULT_PATH         // the path is none
+	ResultData        Result = C.SPAN_PACKET_RESULT_DATA         // a datagram to be sent, which carries a packet
+	ResultInitiation  Result = C.SPAN_PACKET_RESULT_INITIATION   // a datagram to be sent: the first message of a handshake
+	ResultResponse    Result = C.SPAN_PACKET_RESULT_RESPONSE     // a datagram to be sent: the answer to it
+	ResultCookieReply Result = C.SPAN_PACKET_RESULT_COOKIE_REPLY // a datagram to be sent: asks its receiver to prove its address
+	ResultKeepalive   Result = C.SPAN_PACKET_RESULT_KEEPALIVE    // a datagram that only says that its sender is there
+	ResultPacket      Result = C.SPAN_PACKET_RESULT_PACKET       // a packet of the peer's
+	ResultHandshake   Result = C.SPAN_PACKET_RESULT_HANDSHAKE    // a handshake message was taken in; [Tunnel.HandleTimeout] is due
+	ResultStaged      Result = C.SPAN_PACKET_RESULT_STAGED       // a copy waits for a handshake; [Tunnel.PollTransmit] will have it
+	ResultDropped     Result = C.SPAN_PACKET_RESULT_DROPPED      // dropped, for the packet's Reason
+	ResultNoRoute     Result = C.SPAN_PACKET_RESULT_NO_ROUTE     // no peer has the destination among its allowed IPs
+	ResultNotIP       Result = C.SPAN_PACKET_RESULT_NOT_IP       // not an IP packet
+	ResultUnknownPeer Result = C.SPAN_PACKET_RESULT_UNKNOWN_PEER // the peer is not, or no longer, one of the tunnel's
+	ResultBadLength   Result = C.SPAN_PACKET_RESULT_LENGTH       // without the room it needs in the arena, empty or too long
+	ResultNoPath      Result = C.SPAN_PACKET_RESULT_PATH         // the path is none
 )
 
 // A DropReason says why a datagram or packet was dropped.
@@ -69,7 +72,7 @@ func DropReasons() []DropReason {
 type Packet struct {
 	At     uint32 // where it begins in the arena
 	Len    uint32 // its length
-	Peer   Peer   // whom it is for or from
+	Peer   PeerID // whom it is for or from
 	Path   Path   // where it goes to or came from
 	Result Result // what became of it
 	Reason DropReason
@@ -173,3 +176,12 @@ var (
 	_ [unsafe.Offsetof(Path{}.port) - unsafe.Offsetof(C.span_path{}.port)]struct{}
 	_ [unsafe.Offsetof(C.span_path{}.scope_id) - unsafe.Offsetof(Path{}.scope)]struct{}
 )
+
+func zone(name string) uint32 {
+	scope, _ := strconv.ParseUint(name, 10, 32)
+	return uint32(scope)
+}
+
+func number(scope uint32) string {
+	return strconv.FormatUint(uint64(scope), 10)
+}

@@ -36,6 +36,15 @@ func (p *pollable) close() error {
 	return p.file.Close()
 }
 
+// setDeadline sets when try gives up. All descriptors of the library are ones that become readable.
+func (p *pollable) setDeadline(t time.Time) error {
+	err := p.file.SetReadDeadline(t)
+	if err != nil && p.closed.Load() {
+		return ErrClosed
+	}
+	return err
+}
+
 // try calls until it need not wait any more, or the deadline of the descriptor is over. What the library answers with
 // ErrAgain is tried again when the descriptor is readable.
 func (p *pollable) try(call func() error) error {

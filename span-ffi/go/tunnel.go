@@ -16,9 +16,6 @@ import "C"
 
 import (
 	"math"
-	"net/netip"
-	"runtime"
-	"strconv"
 	"sync"
 	"time"
 	"unsafe"
@@ -48,8 +45,8 @@ type Tunnel struct {
 	handle *C.span_tunnel
 }
 
-// A Config is what a tunnel is made with. The zero value is good, but for the private key.
-type Config struct {
+// A TunnelConfig is what a tunnel is made with. The zero value is good, but for the private key.
+type TunnelConfig struct {
 	PrivateKey Key
 	// MTU is the length of the largest packet of the inner side; 1420 if it is 0.
 	MTU uint16
@@ -64,7 +61,7 @@ type Config struct {
 }
 
 // NewTunnel makes a tunnel without peers. Close it in the end.
-func NewTunnel(config Config) (*Tunnel, error) {
+func NewTunnel(config TunnelConfig) (*Tunnel, error) {
 	c := C.span_tunnel_config{
 		mtu:         C.uint16_t(config.MTU),
 		now:         C.uint64_t(config.Now),
@@ -82,7 +79,7 @@ func NewTunnel(config Config) (*Tunnel, error) {
 		c.ciphers |= 1 << cipher
 	}
 	tunnel := new(Tunnel)
-	if err := status(C.span_tunnel_new(&c, &tunnel.handle)); err != nil {
+	if err := result(C.span_tunnel_new(&c, &tunnel.handle)); err != nil {
 		return nil, err
 	}
 	return tunnel, nil
@@ -107,95 +104,11 @@ func (t *Tunnel) with(call func(handle *C.span_tunnel) C.span_status) error {
 	if t.handle == nil {
 		return ErrClosed
 	}
-	return status(call(t.handle))
-}
-
-// A PeerConfig is a peer as it is added.
-type PeerConfig struct {
-	PublicKey    Key
-	PresharedKey Key
-	AllowedIPs   []netip.Prefix
-	// Path is where the peer is, until it is heard from elsewhere; the zero value if that is not known.
-	Path Path
-	// Keepalive is the interval of the persistent keepalive in whole seconds; none if 0.
-	Keepalive time.Duration
-	// Cipher is what sessions that this side begins are made with; what the peer is known to accept.
-	Cipher Cipher
-}
-
-// AddPeer adds a peer, or changes the one with this public key.
-func (t *Tunnel) AddPeer(now time.Duration, config PeerConfig) (Peer, error) {
-	seconds := config.Keepalive / time.Second
-	if seconds < 0 || seconds > math.MaxUint16 {
-		return NoPeer, ErrInvalid
-	}
-	prefixes := make([]C.span_prefix, len(config.AllowedIPs))
-	for i, prefix := range config.AllowedIPs {
-		prefixes[i] = cPrefix(prefix)
-	}
-	c := C.span_peer_config{
-		keepalive:         C.uint16_t(seconds),
-		public_key:        *config.PublicKey.c(),
-		preshared_key:     *config.PresharedKey.c(),
-		path:              *config.Path.c(),
-		cipher:            C.uint32_t(config.Cipher),
-		allowed_ips_count: C.size_t(len(prefixes)),
-	}
-	c.size = C.uint32_t(unsafe.Sizeof(c))
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
-	if len(prefixes) > 0 {
-		pinner.Pin(&prefixes[0])
-		c.allowed_ips = &prefixes[0]
-	}
-	var peer Peer
-	err := t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_add_peer(handle, C.uint64_t(now), &c, (*C.uint64_t)(&peer))
-	})
-	return peer, err
-}
-
-// RemovePeer removes a peer with all that belongs to it.
-func (t *Tunnel) RemovePeer(peer Peer) error {
-	return t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_remove_peer(handle, C.uint64_t(peer))
-	})
-}
-
-// SetPath sets where the peer is sent to, until it is heard from elsewhere; nowhere for the zero path.
-func (t *Tunnel) SetPath(now time.Duration, peer Peer, path Path) error {
-	return t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_set_path(handle, C.uint64_t(now), C.uint64_t(peer), path.c())
-	})
-}
-
-// SetCandidates gives the peer paths that may lead to it, the best first. From then on the tunnel finds the way
-// itself, and events tell of it.
-func (t *Tunnel) SetCandidates(now time.Duration, peer Peer, paths []Path) error {
-	return t.with(func(handle *C.span_tunnel) C.span_status {
-		first := (*C.span_path)(unsafe.Pointer(unsafe.SliceData(paths)))
-		return C.span_tunnel_set_candidates(handle, C.uint64_t(now), C.uint64_t(peer), first, C.size_t(len(paths)))
-	})
-}
-
-// AddAllowedIP gives a prefix to a peer, taking it from the one that had it.
-func (t *Tunnel) AddAllowedIP(peer Peer, prefix netip.Prefix) error {
-	c := cPrefix(prefix)
-	return t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_add_allowed_ip(handle, C.uint64_t(peer), &c)
-	})
-}
-
-// RemoveAllowedIP takes a prefix from a peer.
-func (t *Tunnel) RemoveAllowedIP(peer Peer, prefix netip.Prefix) error {
-	c := cPrefix(prefix)
-	return t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_remove_allowed_ip(handle, C.uint64_t(peer), &c)
-	})
+	return result(call(t.handle))
 }
 
 // Initiate asks for a fresh handshake, at the earliest five seconds after the last one began.
-func (t *Tunnel) Initiate(now time.Duration, peer Peer) error {
+func (t *Tunnel) Initiate(now time.Duration, peer PeerID) error {
 	return t.with(func(handle *C.span_tunnel) C.span_status {
 		return C.span_tunnel_initiate(handle, C.uint64_t(now), C.uint64_t(peer))
 	})
@@ -203,7 +116,7 @@ func (t *Tunnel) Initiate(now time.Duration, peer Peer) error {
 
 // Seal seals packets where they stand in the arena: each has Headroom bytes in front of it and up to Tailroom behind.
 // A packet for NoPeer goes to the peer that has its destination. Afterwards each packet's Result says what became of
-// it; Seal returns how many are Data, datagrams to be sent.
+// it; Seal returns how many are ResultData, datagrams to be sent.
 func (t *Tunnel) Seal(now time.Duration, arena []byte, packets []Packet) (int, error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -211,13 +124,13 @@ func (t *Tunnel) Seal(now time.Duration, arena []byte, packets []Packet) (int, e
 		return 0, ErrClosed
 	}
 	var sealed C.size_t
-	err := status(C.span_tunnel_seal(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
+	err := result(C.span_tunnel_seal(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
 		cPackets(packets), C.size_t(len(packets)), &sealed))
 	return int(sealed), err
 }
 
 // Open opens datagrams where they stand in the arena, each of which came over its Path. Afterwards each one's Result
-// says what became of it; Open returns how many are Opened, packets for the inner side.
+// says what became of it; Open returns how many are ResultPacket, packets for the inner side.
 func (t *Tunnel) Open(now time.Duration, arena []byte, datagrams []Packet) (int, error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -225,9 +138,32 @@ func (t *Tunnel) Open(now time.Duration, arena []byte, datagrams []Packet) (int,
 		return 0, ErrClosed
 	}
 	var opened C.size_t
-	err := status(C.span_tunnel_open(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
+	err := result(C.span_tunnel_open(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
 		cPackets(datagrams), C.size_t(len(datagrams)), &opened))
 	return int(opened), err
+}
+
+// SetPrivateKey sets the private key, none if zero. A peer with the same public key is removed. Sessions made with the
+// former key go on receiving, but the next packet to each peer begins a handshake.
+func (t *Tunnel) SetPrivateKey(now time.Duration, key Key) error {
+	return t.with(func(handle *C.span_tunnel) C.span_status {
+		return C.span_tunnel_set_private_key(handle, C.uint64_t(now), key.c())
+	})
+}
+
+// Reseed mixes true randomness of the operating system's into the tunnel's. A must after the machine was copied while
+// it ran, as a virtual machine can be.
+func (t *Tunnel) Reseed() error {
+	return t.with(func(handle *C.span_tunnel) C.span_status { return C.span_tunnel_reseed(handle, nil) })
+}
+
+// UnixTime returns the tunnel's idea of the wall clock. Keep it for the next NewTunnel where the clock may be set back.
+func (t *Tunnel) UnixTime(now time.Duration) (time.Time, error) {
+	var nanos C.uint64_t
+	err := t.with(func(handle *C.span_tunnel) C.span_status {
+		return C.span_tunnel_unix_time(handle, C.uint64_t(now), &nanos)
+	})
+	return time.Unix(0, int64(nanos)), err
 }
 
 // HandleTimeout does what is due.
@@ -259,90 +195,76 @@ func (t *Tunnel) PollTransmit(now time.Duration, arena []byte, datagrams []Packe
 		return 0, ErrClosed
 	}
 	var count C.size_t
-	err := status(C.span_tunnel_poll_transmit(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
+	err := result(C.span_tunnel_poll_transmit(t.handle, C.uint64_t(now), cBytes(arena), C.size_t(len(arena)),
 		cPackets(datagrams), C.size_t(len(datagrams)), &count))
 	return int(count), err
 }
 
-// An EventKind says what happened.
-type EventKind uint32
+// A TunnelEventKind says what happened to a tunnel.
+type TunnelEventKind uint32
 
-// What can happen. More may come: ignore what you do not know.
+// What can happen to a tunnel. More may come: ignore what you do not know.
 const (
-	Established     EventKind = C.SPAN_EVENT_KIND_ESTABLISHED      // a handshake is complete
-	PathChanged     EventKind = C.SPAN_EVENT_KIND_PATH_CHANGED     // the peer is sent to another path from now on
-	PeerUp          EventKind = C.SPAN_EVENT_KIND_PEER_UP          // a peer with candidates answers
-	PeerDown        EventKind = C.SPAN_EVENT_KIND_PEER_DOWN        // a peer with candidates has not answered for a while
-	HandshakeFailed EventKind = C.SPAN_EVENT_KIND_HANDSHAKE_FAILED // no handshake succeeded for 90 s
-	Overflow        EventKind = C.SPAN_EVENT_KIND_OVERFLOW         // events that nobody read gave way to newer ones
+	TunnelEstablished     TunnelEventKind = C.SPAN_EVENT_KIND_ESTABLISHED      // a handshake is complete
+	TunnelPathChanged     TunnelEventKind = C.SPAN_EVENT_KIND_PATH_CHANGED     // the peer is sent to another path from now on
+	TunnelPeerUp          TunnelEventKind = C.SPAN_EVENT_KIND_PEER_UP          // a peer with candidates answers
+	TunnelPeerDown        TunnelEventKind = C.SPAN_EVENT_KIND_PEER_DOWN        // a peer with candidates has not answered for a while
+	TunnelHandshakeFailed TunnelEventKind = C.SPAN_EVENT_KIND_HANDSHAKE_FAILED // no handshake succeeded for 90 s
+	TunnelOverflow        TunnelEventKind = C.SPAN_EVENT_KIND_OVERFLOW         // events that nobody read gave way to newer ones
 )
 
-// An Event is something that happened.
-type Event struct {
-	Kind EventKind
-	Peer Peer
+// A TunnelEvent is something that happened to a tunnel.
+type TunnelEvent struct {
+	Kind TunnelEventKind
+	Peer PeerID
 	Path Path
-	// Lost is how many events an Overflow stands for.
+	// Lost is how many events a TunnelOverflow stands for.
 	Lost uint64
 }
 
 // PollEvent returns the next event, if there is one.
-func (t *Tunnel) PollEvent() (event Event, ok bool, err error) {
+func (t *Tunnel) PollEvent() (event TunnelEvent, ok bool, err error) {
 	var c C.span_event
 	c.size = C.uint32_t(unsafe.Sizeof(c))
 	err = t.with(func(handle *C.span_tunnel) C.span_status {
 		return C.span_tunnel_poll_event(handle, &c)
 	})
 	if err != nil || c.kind == C.SPAN_EVENT_KIND_NONE {
-		return Event{}, false, err
+		return TunnelEvent{}, false, err
 	}
 	path := *(*Path)(unsafe.Pointer(&c.path))
-	return Event{EventKind(c.kind), Peer(c.peer), path, uint64(c.lost)}, true, nil
+	return TunnelEvent{TunnelEventKind(c.kind), PeerID(c.peer), path, uint64(c.lost)}, true, nil
 }
 
-// PeerStats is a peer as wg show has it.
-type PeerStats struct {
-	PublicKey Key
-	Path      Path
-	// LastHandshake is zero if there was none.
-	LastHandshake time.Time
-	// SessionAge is Never if there is no session.
-	SessionAge time.Duration
-	Cipher     Cipher
-	RxBytes    uint64
-	TxBytes    uint64
-	// Staged is how many packets wait for a session.
-	Staged    int
-	Keepalive time.Duration
+// Counters are totals of a tunnel since it was made.
+type Counters struct {
+	InitiationsSent     uint64 // retries included
+	InitiationsAccepted uint64 // and answered
+	ResponsesAccepted   uint64 // handshakes that this side began and completed
+	CookiesSent         uint64
+	CookiesAccepted     uint64
+	HandshakesFailed    uint64 // given up after 90 s
+	Probes              uint64 // copies of initiations sent to candidates
+	EventsLost          uint64
+	Dropped             uint64 // all drops, whatever the reason
 }
 
-// Stats returns how a peer is doing.
-func (t *Tunnel) Stats(now time.Duration, peer Peer) (PeerStats, error) {
-	var c C.span_peer_stats
+// Counters returns what the tunnel has done so far.
+func (t *Tunnel) Counters() (Counters, error) {
+	var c C.span_counters
 	c.size = C.uint32_t(unsafe.Sizeof(c))
-	err := t.with(func(handle *C.span_tunnel) C.span_status {
-		return C.span_tunnel_peer_stats(handle, C.uint64_t(now), C.uint64_t(peer), &c)
-	})
-	if err != nil {
-		return PeerStats{}, err
-	}
-	stats := PeerStats{
-		PublicKey:  *(*Key)(unsafe.Pointer(&c.public_key)),
-		Path:       *(*Path)(unsafe.Pointer(&c.path)),
-		SessionAge: Never,
-		Cipher:     Cipher(c.cipher),
-		RxBytes:    uint64(c.rx_bytes),
-		TxBytes:    uint64(c.tx_bytes),
-		Staged:     int(c.staged),
-		Keepalive:  time.Duration(c.keepalive) * time.Second,
-	}
-	if c.last_handshake != 0 {
-		stats.LastHandshake = time.Unix(0, int64(c.last_handshake))
-	}
-	if c.session_age != C.SPAN_NEVER {
-		stats.SessionAge = time.Duration(c.session_age)
-	}
-	return stats, nil
+	err := t.with(func(handle *C.span_tunnel) C.span_status { return C.span_tunnel_counters(handle, &c) })
+	return Counters{
+		InitiationsSent:     uint64(c.initiations_sent),
+		InitiationsAccepted: uint64(c.initiations_accepted),
+		ResponsesAccepted:   uint64(c.responses_accepted),
+		CookiesSent:         uint64(c.cookies_sent),
+		CookiesAccepted:     uint64(c.cookies_accepted),
+		HandshakesFailed:    uint64(c.handshakes_failed),
+		Probes:              uint64(c.probes),
+		EventsLost:          uint64(c.events_lost),
+		Dropped:             uint64(c.dropped),
+	}, err
 }
 
 // Dropped returns how many datagrams and packets were dropped for this reason.
@@ -364,35 +286,4 @@ func cPackets(packets []Packet) *C.span_packet {
 
 func (p *Path) c() *C.span_path {
 	return (*C.span_path)(unsafe.Pointer(p))
-}
-
-// cPrefix gives an invalid prefix a family that the library refuses.
-func cPrefix(prefix netip.Prefix) C.span_prefix {
-	var c C.span_prefix
-	address := prefix.Addr()
-	switch {
-	case !prefix.IsValid():
-	case address.Is4():
-		four := address.As4()
-		for i, b := range four {
-			c.address[i] = C.uint8_t(b)
-		}
-		c.family = 4
-	default:
-		for i, b := range address.As16() {
-			c.address[i] = C.uint8_t(b)
-		}
-		c.family = 6
-	}
-	c.length = C.uint8_t(prefix.Bits())
-	return c
-}
-
-func zone(name string) uint32 {
-	scope, _ := strconv.ParseUint(name, 10, 32)
-	return uint32(scope)
-}
-
-func number(scope uint32) string {
-	return strconv.FormatUint(uint64(scope), 10)
 }

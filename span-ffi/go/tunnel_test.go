@@ -26,7 +26,7 @@ func check(t testing.TB, err error) {
 // tunnel makes a tunnel that does the same in every run.
 func tunnel(t testing.TB, own byte) *Tunnel {
 	t.Helper()
-	config := Config{PrivateKey: key(own), UnixTime: time.Unix(1700000000, 0), Ciphers: []Cipher{AES256GCM}}
+	config := TunnelConfig{PrivateKey: key(own), UnixTime: time.Unix(1700000000, 0), Ciphers: []Cipher{AES256GCM}}
 	config.Seed[0] = own
 	tunnel, err := NewTunnel(config)
 	check(t, err)
@@ -58,7 +58,7 @@ func carry(t testing.TB, now time.Duration, sender, receiver *Tunnel, from Path)
 }
 
 // pair makes two tunnels with a session.
-func pair(t testing.TB) (alice, bob *Tunnel, atAlice Peer) {
+func pair(t testing.TB) (alice, bob *Tunnel, atAlice PeerID) {
 	t.Helper()
 	alice, bob = tunnel(t, 1), tunnel(t, 2)
 	atAlice, err := alice.AddPeer(0, PeerConfig{
@@ -102,7 +102,7 @@ func TestPacketsArrive(t *testing.T) {
 			t.Fatalf("%d sealed: %+v", sealed, packets[0])
 		}
 		for i := range packets {
-			if packets[i].Result != Data || packets[i].Peer != peer || packets[i].Path != bobAt {
+			if packets[i].Result != ResultData || packets[i].Peer != peer || packets[i].Path != bobAt {
 				t.Fatalf("%+v", packets[i])
 			}
 			packets[i].Path = aliceAt
@@ -110,13 +110,13 @@ func TestPacketsArrive(t *testing.T) {
 		arena[packets[7].At+20] ^= 1
 		opened, err := bob.Open(0, arena, packets)
 		check(t, err)
-		if opened != batch-1 || packets[7].Result != Dropped || packets[7].Reason.String() != "forged" {
+		if opened != batch-1 || packets[7].Result != ResultDropped || packets[7].Reason.String() != "forged" {
 			t.Fatalf("%d opened: %+v", opened, packets[7])
 		}
 		want := make([]byte, length)
 		header(want, length)
 		last := packets[batch-1]
-		if last.Result != Opened || !bytes.Equal(arena[last.At:][:last.Len], want) {
+		if last.Result != ResultPacket || !bytes.Equal(arena[last.At:][:last.Len], want) {
 			t.Fatalf("%+v", last)
 		}
 	}
@@ -138,11 +138,11 @@ func TestTimersAndEvents(t *testing.T) {
 	alice, bob, peer := pair(t)
 	event, ok, err := alice.PollEvent()
 	check(t, err)
-	for ok && event.Kind != Established {
+	for ok && event.Kind != TunnelEstablished {
 		event, ok, err = alice.PollEvent()
 		check(t, err)
 	}
-	if event.Kind != Established || event.Peer != peer || event.Path.Remote() != bobAt.Remote() {
+	if event.Kind != TunnelEstablished || event.Peer != peer || event.Path.Remote() != bobAt.Remote() {
 		t.Fatalf("%+v", event)
 	}
 	_, err = alice.AddPeer(0, PeerConfig{PublicKey: key(2).Public(), Keepalive: 25 * time.Second})
@@ -177,14 +177,14 @@ func TestMistakesAreErrors(t *testing.T) {
 	if _, err := ParseKey("not a key"); err != ErrKeyText || err.Error() == "" {
 		t.Fatal(err)
 	}
-	if _, err := NewTunnel(Config{Ciphers: []Cipher{99}}); err != ErrInvalid {
+	if _, err := NewTunnel(TunnelConfig{Ciphers: []Cipher{99}}); err != ErrInvalid {
 		t.Fatal(err)
 	}
 	packets := []Packet{{At: 0, Len: 20}, {At: Headroom, Len: 20, Peer: 77}, {At: Headroom, Len: 1 << 20}}
 	if n, err := alice.Seal(0, make([]byte, 100), packets); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
-	if packets[0].Result != BadLength || packets[1].Result != UnknownPeer || packets[2].Result != BadLength {
+	if packets[0].Result != ResultBadLength || packets[1].Result != ResultUnknownPeer || packets[2].Result != ResultBadLength {
 		t.Fatalf("%+v", packets)
 	}
 	check(t, alice.Close())
