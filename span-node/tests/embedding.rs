@@ -146,12 +146,29 @@ fn what_can_change_changes_and_the_rest_is_named() {
         }
     };
     assert_eq!(fixed(|config| config.cluster = None), "cluster");
-    assert_eq!(fixed(|config| config.routes = false), "routes");
+    assert_eq!(fixed(|config| config.state_dir = "other".into()), "state_dir");
     assert_eq!(fixed(|config| config.interface = "other0".parse().unwrap()), "interface");
     assert_eq!(fixed(|config| config.mtu = 1400), "mtu");
     assert_eq!(fixed(|config| config.listen_port = 1), "listen_port");
     assert_eq!(fixed(|config| config.discovery.serve = Some("[::]:1".parse().unwrap())), "discovery.serve");
     assert_eq!(one.node.config().unwrap().name.as_deref(), Some("renamed"));
+}
+
+/// A configuration sets routes unless told otherwise; a host inside the process has none to set, and needs no
+/// privileges to mark what it sends.
+#[cfg(feature = "netstack")]
+#[test]
+fn a_host_of_its_own_sets_no_routes() {
+    let cluster = Cluster::new();
+    let mut config = cluster.config("alone");
+    config.listen_port = 0;
+    assert!(config.routes);
+    let node = cluster.builder(config.clone()).netstack().start().unwrap();
+    let running = node.config().unwrap();
+    assert!(!running.routes);
+    config.name = Some("lonely".to_owned());
+    node.reconfigure(config).unwrap();
+    assert_eq!(node.config().unwrap().name.as_deref(), Some("lonely"));
 }
 
 #[test]

@@ -15,8 +15,7 @@ pub fn span() -> &'static str {
         if let Ok(path) = std::env::var("SPAN_BIN") {
             return path;
         }
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut build = Command::new(cargo);
+        let mut build = cargo();
         build.args(["build", "--quiet", "-p", "span-node", "--bins"]).current_dir(root());
         assert!(build.status().is_ok_and(|status| status.success()), "{build:?} failed");
         text(&target().join("debug/span"))
@@ -42,6 +41,22 @@ pub fn peer(name: &str) -> String {
         assert!(Command::new(&script).status().is_ok_and(|status| status.success()), "{script:?} failed");
     });
     text(&target().join("interop/bin").join(name))
+}
+
+/// Cargo, building into [`target`] what was not built before.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells a test about its package would be another environment to the build scripts of others, and
+    // all that stands on these would be built again.
+    for (name, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.env("CARGO_TARGET_DIR", target());
+    cargo
 }
 
 /// The root of the repository.

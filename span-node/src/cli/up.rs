@@ -54,7 +54,6 @@ fn start(mut config: NodeConfig, args: &Up) -> Result<Arc<Node>> {
     if !args.netstack {
         return Ok(Arc::new(Node::start(config).context(start)?));
     }
-    config.routes = false;
     if !rustix::process::geteuid().is_root() {
         // Where only root may write, this user cannot keep anything.
         if config.state_dir == NodeConfig::default().state_dir {

@@ -38,7 +38,8 @@ pub struct NodeConfig {
     pub threads: NonZeroU8,
     /// Where the host part of the overlay address comes from. Default: the key.
     pub overlay_host: OverlayHost,
-    /// Whether to set routes, policy rules and nftables. Default: yes.
+    /// Whether to set routes, policy rules and nftables. Default: yes. A node whose device is no interface of the
+    /// host, a [network stack](crate::node::Builder::netstack) for one, does not whatever this says.
     pub routes: bool,
     /// Where the node keeps its identity. Default: `/var/lib/span`.
     pub state_dir: PathBuf,

@@ -42,7 +42,10 @@ use crate::state::State;
 
 /// Starts what the builder describes.
 pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
-    let Builder { config, tiers, inner, outer, identity, control, clock, own_clock, events } = builder;
+    let Builder { mut config, tiers, inner, outer, identity, control, clock, own_clock, events } = builder;
+    // What is routed into the mesh are packets of the host. Without them there is nothing to keep the node's own
+    // apart from, and no need for the privilege to mark these.
+    config.routes &= inner.is_of_the_host();
     let cluster = config.cluster.clone().ok_or(StartError::NoCluster)?;
     let (identity, mut state) = match identity {
         Some(identity) => (identity, None),

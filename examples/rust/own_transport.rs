@@ -2,7 +2,7 @@
 //! names that no other host ever sees. Neither needs privileges, an IP network or a file.
 //!
 //! ```console
-//! $ cargo run -p span-node --example own_transport
+//! $ cargo run -p span-examples --bin own-transport
 //! ```
 
 use std::error::Error;

@@ -1,0 +1,3 @@
+//! The examples of the repository, run as their readers would.
+
+mod rust;
