@@ -50,6 +50,19 @@ fn nodes_of_one_process_are_a_mesh_and_exchange_packets() {
 }
 
 #[test]
+fn a_burst_after_a_silence_arrives_whole() {
+    let cluster = Cluster::new();
+    let (mut one, mut two) = (cluster.start("one"), cluster.start("two"));
+    one.wait_for_peer("two");
+    for _ in 0..3 {
+        // As long as nobody sends, no queue stands.
+        std::thread::sleep(Duration::from_millis(300));
+        one.send_burst(two.address, 10, 1000);
+        assert_eq!(two.receive_tcp(), 10_000);
+    }
+}
+
+#[test]
 fn events_tell_who_comes_and_goes() {
     let cluster = Cluster::new();
     let one = cluster.start("one");

@@ -34,6 +34,8 @@ pub(super) struct Outbound {
     /// Among what it did not take are packets that had waited for a session.
     held: bool,
     host: Standing,
+    /// The device had no more when it was last read.
+    rested: bool,
     drops: Drops,
     /// How often the host is told that nobody has a destination.
     refusals: icmp::Limiter,
@@ -95,6 +97,7 @@ impl Outbound {
             blocked: false,
             held: false,
             host: Standing::new(now),
+            rested: true,
             drops: Drops::default(),
             refusals: icmp::Limiter::new(Duration::ZERO),
         }
@@ -116,6 +119,10 @@ impl Outbound {
         frames: usize,
         sides: &mut Sides<'_, T>,
     ) -> io::Result<Turn> {
+        if std::mem::take(&mut self.rested) {
+            // What there is now has come since: however long nobody sent anything, nothing stands.
+            self.host.empty(now);
+        }
         let mut frame = std::mem::take(&mut self.frame);
         let turn = self.pump_through(&mut frame, now, frames, sides);
         self.frame = frame;
@@ -137,6 +144,7 @@ impl Outbound {
                 Ok((header, len)) => self.carry(now, &header, &mut frame[..len], sides),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.host.empty(now);
+                    self.rested = true;
                     self.flush(now, sides);
                     return Ok(Turn::Over);
                 }

@@ -14,7 +14,7 @@ use span_node::token::Token;
 use span_node::{Event, Node, NodeConfig};
 use span_tun::device::memory::{self, Memory};
 use span_tun::device::{Device as _, MAX_FRAME};
-use span_tun::offload::VirtioHeader;
+use span_tun::offload::{Gso, VirtioHeader};
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,6 +98,46 @@ impl Member {
         self.host.send(&VirtioHeader::default(), &[IoSlice::new(&packet)]).unwrap();
     }
 
+    /// Sends TCP segments as a host does that leaves it to its network card to cut them.
+    pub fn send_burst(&mut self, to: Ipv6Addr, segments: usize, each: u16) {
+        let mut tcp = vec![0; TCP + segments * usize::from(each)];
+        tcp[..4].copy_from_slice(&[0, 7, 0, 9]);
+        tcp[12] = 5 << 4;
+        tcp[13] = 1 << 4;
+        let mut packet = packet(self.address, to, &tcp);
+        packet[6] = 6;
+        let header = VirtioHeader {
+            needs_checksum: true,
+            gso: Gso::Tcp6,
+            header_len: (HEADER + TCP) as u16,
+            segment_size: each,
+            checksum_start: HEADER as u16,
+            checksum_offset: 16,
+            ..VirtioHeader::default()
+        };
+        self.host.send(&header, &[IoSlice::new(&packet)]).unwrap();
+    }
+
+    /// How many bytes of TCP come before nothing has come for a while.
+    pub fn receive_tcp(&mut self) -> usize {
+        let (mut frame, mut bytes) = (vec![0; MAX_FRAME], 0);
+        let mut last = Instant::now();
+        while last.elapsed() < Duration::from_millis(500) {
+            match self.host.recv(&mut frame) {
+                Ok((_, len)) => {
+                    assert_eq!(frame[6], 6, "TCP");
+                    bytes += len - HEADER - TCP;
+                    last = Instant::now();
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        bytes
+    }
+
     /// The next packet for the host behind this node: who sent it, and what is in it.
     pub fn receive(&mut self) -> (Ipv6Addr, Vec<u8>) {
         let mut frame = vec![0; MAX_FRAME];
@@ -117,6 +157,7 @@ impl Member {
 }
 
 const HEADER: usize = 40;
+const TCP: usize = 20;
 
 /// An IPv6 packet of an experimental protocol (RFC 3692).
 fn packet(from: Ipv6Addr, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
