@@ -155,9 +155,12 @@ impl Recovery {
     }
 
     /// When the peer was silent for so long that an acknowledgement, or the end of what was sent, must be lost.
+    ///
+    /// Also while smoltcp sends again what its timer took for lost: that timer waits twice as long each time, also
+    /// where acknowledgements have come meanwhile, and a second repair would take seconds.
     pub(super) fn probe_at(&self, mss: u16) -> Option<Instant> {
         let outstanding = self.sent.wrapping_sub(self.acknowledged);
-        if outstanding == 0 || self.probed || self.resending.is_some() || self.misses_fin() {
+        if outstanding == 0 || self.probed || self.misses_fin() {
             return None;
         }
         let few = outstanding <= 2 * u32::from(mss);
@@ -269,6 +272,22 @@ mod tests {
         assert_eq!(flow.received(at(320), &ack(10_000), 0, MSS), AsIs);
         flow.sent(at(330), &data(10_000, 1000));
         assert_eq!(flow.received(at(340), &ack(10_000), 3000, MSS), Loss);
+    }
+
+    #[test]
+    fn a_timer_that_has_struck_is_not_the_only_one_to_ask() {
+        let mut flow = under_way(0);
+        assert_eq!(flow.received(at(10), &ack(1000), 0, MSS), AsIs);
+        flow.sent(at(210), &data(1000, 1000));
+        assert_eq!(flow.probe_at(MSS), Some(at(230)), "smoltcp's own waits longer");
+        assert_eq!(flow.received(at(220), &ack(2000), 0, MSS), AsIs);
+        assert_eq!(flow.probe_at(MSS), Some(at(240)));
+        flow.probe(at(240));
+        flow.sent(at(240), &data(2000, 1000));
+        assert_eq!(flow.probe_at(MSS), None, "only where something moved");
+        assert_eq!(flow.received(at(250), &ack(3000), 0, MSS), Loss);
+        flow.sent(at(250), &data(3000, 1000));
+        assert_eq!(flow.probe_at(MSS), Some(at(270)));
     }
 
     #[test]
