@@ -9,31 +9,44 @@ import (
 )
 
 // Lookup returns the addresses in the mesh of the node or peer of this name, in any case of letters: the one in the
-// overlay first, then those it has besides. It asks no name server.
+// overlay first, then those it has besides. A name that two members give themselves leads nowhere. It asks no name
+// server.
 func (n *Node) Lookup(name string) ([]netip.Addr, error) {
 	status, err := n.Status()
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(status.Node.Name, name) {
-		return []netip.Addr{status.Node.Address}, nil
+	if found := status.lookup(name); len(found) > 0 {
+		return found, nil
 	}
-	for _, peer := range status.Peers {
+	return nil, &net.DNSError{Err: "no such member of the mesh, or several", Name: name, IsNotFound: true}
+}
+
+func (s *Status) lookup(name string) (found []netip.Addr) {
+	name, members := strings.TrimSuffix(name, "."), 0
+	if strings.EqualFold(s.Node.Name, name) {
+		members++
+		found = append(found, s.Node.Address)
+	}
+	for _, peer := range s.Peers {
 		if !strings.EqualFold(peer.Name, name) {
 			continue
 		}
-		var addresses []netip.Addr
-		if peer.Address.IsValid() {
-			addresses = append(addresses, peer.Address)
+		members++
+		// What it is reached at, not what it says.
+		if slices.ContainsFunc(peer.AllowedIPs, func(prefix netip.Prefix) bool { return prefix.Contains(peer.Address) }) {
+			found = append(found, peer.Address)
 		}
 		for _, prefix := range peer.AllowedIPs {
-			if prefix.IsSingleIP() && !slices.Contains(addresses, prefix.Addr()) {
-				addresses = append(addresses, prefix.Addr())
+			if prefix.IsSingleIP() && !slices.Contains(found, prefix.Addr()) {
+				found = append(found, prefix.Addr())
 			}
 		}
-		return addresses, nil
 	}
-	return nil, &net.DNSError{Err: "no such member of the mesh", Name: name, IsNotFound: true}
+	if members != 1 {
+		return nil
+	}
+	return found
 }
 
 // resolve reads an address of the mesh, for a network of this kind, tcp or udp. Without a host it stands for all
