@@ -3,6 +3,7 @@
 #   wireguard-go       the current module of golang.zx2c4.com/wireguard
 #   discovery-service  Sidero's discovery service, the one Talos talks to
 #   affiliate          a member driven by the discovery client Talos links
+#   netstack           TCP over wireguard-go and its network stack in the process
 #   post               stores any bytes with a discovery service
 #   boringtun-cli      Cloudflare's WireGuard in Rust
 # Versions are pinned in tests/go/go.mod and below. What is already built is kept.
@@ -25,7 +26,7 @@ if [ ! -e "$stamp" ]; then
         cd tests/go
         go build -o "$bin/wireguard-go" golang.zx2c4.com/wireguard
         go build -o "$bin/discovery-service" github.com/siderolabs/discovery-service/cmd/discovery-service
-        go build -o "$bin/" ./affiliate ./post
+        go build -o "$bin/" ./affiliate ./netstack ./post
     )
     rm -f "$bin"/.go-*
     touch "$stamp"
