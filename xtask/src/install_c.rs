@@ -14,8 +14,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The library's name for the dynamic linker, the same as in the build script of `span-ffi`.
 const SONAME: &str = "libspan.so.0";
 
-/// What a static library written in Rust needs: `rustc --print native-static-libs`.
-const SYSTEM: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
+/// What a static library written in Rust needs: `rustc --print native-static-libs`. Without `-lgcc_s`, which C compilers
+/// add by themselves and of which there is no static one: a program that carries everything gets `-lgcc_eh` from them.
+const SYSTEM: &str = "-lutil -lrt -lpthread -lm -ldl -lc";
 
 /// `--prefix DIR [--libdir DIR] [--destdir DIR] [--profile NAME]`
 pub(crate) fn install(args: &[&str]) -> Result<()> {

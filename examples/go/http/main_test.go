@@ -14,6 +14,12 @@ import (
 	"span"
 )
 
+// How the program is built, and what has to hold of it then. In another file for programs that carry the library.
+var (
+	flags []string
+	built = func(*testing.T, string) {}
+)
+
 // The service and its client are processes of their own that find each other by a third, which serves discovery.
 func TestTwoProcessesMeet(t *testing.T) {
 	directory := t.TempDir()
@@ -22,9 +28,11 @@ func TestTwoProcessesMeet(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(directory, "http")
-	if output, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", append(append([]string{"build"}, flags...), "-o", program, ".")...)
+	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatal(err, string(output))
 	}
+	built(t, program)
 	t.Setenv("SPAN_TOKEN", discovery(t))
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
