@@ -5,6 +5,7 @@
 #   affiliate          a member driven by the discovery client Talos links
 #   netstack           TCP over wireguard-go and its network stack in the process
 #   post               stores any bytes with a discovery service
+#   kubernetes         decodes manifests into the types of Kubernetes' API
 #   boringtun-cli      Cloudflare's WireGuard in Rust
 # Versions are pinned in tests/go/go.mod and below. What is already built is kept.
 set -euo pipefail
@@ -15,7 +16,7 @@ bin="${CARGO_TARGET_DIR:-$PWD/target}/interop/bin"
 mkdir -p "$bin"
 
 # Rebuilt only when its pins or sources change: Go's own cache would do, but takes seconds to say so.
-stamp="$bin/.go-$(cat tests/go/go.mod tests/go/go.sum tests/go/*/*.go | sha256sum | cut -c1-16)"
+stamp="$bin/.go-$(find tests/go -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     if ! command -v go >/dev/null; then
         echo "peers.sh: Go 1.26 or newer is missing: install it from https://go.dev/dl/ and put go on the PATH" >&2
@@ -27,6 +28,8 @@ if [ ! -e "$stamp" ]; then
         go build -o "$bin/wireguard-go" golang.zx2c4.com/wireguard
         go build -o "$bin/discovery-service" github.com/siderolabs/discovery-service/cmd/discovery-service
         go build -o "$bin/" ./affiliate ./netstack ./post
+        cd kubernetes
+        go build -o "$bin/" .
     )
     rm -f "$bin"/.go-*
     touch "$stamp"

@@ -29,7 +29,7 @@ pub fn span_wg() -> String {
 }
 
 /// A program that `tests/peers.sh` builds: `wireguard-go`, `boringtun-cli`, `discovery-service`, `affiliate`,
-/// `netstack`, `post`.
+/// `kubernetes`, `netstack`, `post`.
 ///
 /// # Panics
 /// If it does not build.
