@@ -17,6 +17,13 @@ fn libraries() -> &'static Path {
         let target =
             Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory of all that is built");
         let mut cargo = Command::new(env!("CARGO"));
+        // Told of a package, build scripts would run again, and all that stands on them would be built again.
+        for (name, _) in env::vars_os() {
+            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+            if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
+                cargo.env_remove(name);
+            }
+        }
         cargo
             .args(["build", "--quiet", "-p", "span-ffi", "-p", "span-ffi-hooks", "--target-dir"])
             .arg(target);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use span_tests::mesh::Mesh;
 use span_tests::programs::{cargo, root, target};
-use span_tests::{Namespace, Process, eventually, ready};
+use span_tests::{Namespace, Process, eventually, ready, several_users};
 use tempfile::TempDir;
 
 /// A program is short when it has fewer lines, comments and all.
@@ -83,10 +83,9 @@ fn greeting(from: SocketAddr) -> String {
 
 /// Starts a program as a user who may do nothing: without capabilities, and as nobody where there is such a user.
 fn start(host: &Namespace, program: &Built, name: &str, token: &str) -> Process {
-    let mut arguments = vec!["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
-    // Where an unprivileged user runs the tests, its namespace has no other user.
-    let users = fs::read_to_string("/proc/self/uid_map").expect("a map of users");
-    if users.split_whitespace().nth(2) != Some("1") {
+    // Another user forgets who it dies with.
+    let mut arguments = vec!["--pdeathsig=KILL", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
+    if several_users() {
         arguments.extend(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     }
     let path = program.path.to_str().expect("a path in UTF-8");

@@ -37,6 +37,14 @@ pub fn holds(condition: bool) -> Option<()> {
     condition.then_some(())
 }
 
+/// Whether programs can be run as other users than the one that runs the tests. Not where an unprivileged user has made
+/// itself root of a namespace: there is nobody else in it.
+#[must_use]
+pub fn several_users() -> bool {
+    let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    users.split_whitespace().nth(2).is_some_and(|count| count != "1")
+}
+
 /// Whether namespaces can be made here. Where not, tests return early and say so; with `CI=true` they fail.
 #[must_use]
 pub fn ready() -> bool {
