@@ -717,7 +717,8 @@ span_status span_node_new(const struct span_node_config *config,
                           size_t why_room,
                           struct span_node **node);
 
-// Starts the node: identity, device, sockets, threads. Does not wait for other members; events tell of them.
+// Starts the node: identity, device, sockets, threads. Does not wait for other members; events tell of them. Signals are
+// blocked in the node's threads: no handler of the program's runs there.
 //
 // SPAN_STATUS_START if something fails: `why`, unless NULL, has `why_room` characters for a text that says what, and what
 // to do. Nothing of the node is left then, and it can only be freed. SPAN_STATUS_NOT_STARTED if it was started before.
@@ -725,8 +726,8 @@ span_status span_node_start(struct span_node *node,
                             char *why,
                             size_t why_room);
 
-// Stops the node, and waits until all of it is gone, which takes seconds at most. Its connections end, and every call
-// with them, waiting ones too, returns SPAN_STATUS_STOPPED. Does nothing to a node that has stopped.
+// Stops the node, and waits until all of it is gone, which takes seconds at most. Its connections end: reading and
+// writing them returns SPAN_STATUS_STOPPED, and their descriptors are readable. Does nothing to a node that has stopped.
 span_status span_node_stop(const struct span_node *node);
 
 // Stops and frees a node; NULL is nothing to free. The handle is not to be used again. Streams, listeners and the like

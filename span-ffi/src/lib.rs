@@ -54,21 +54,52 @@ pub extern "C" fn span_version() -> *const c_char {
 }
 
 /// For the tests of this crate, through `span-ffi-hooks`. Not part of the interface, nor of the library.
+#[cfg(feature = "node")]
 #[doc(hidden)]
 pub mod testing {
-    use crate::{Status, Tunnel, boundary};
+    use crate::{Datagrams, Listener, Node, Status, Stream, Tunnel, boundary};
 
-    /// Runs something inside a call that changes the tunnel.
+    /// A handle of any kind.
+    #[derive(Clone, Copy, Debug)]
+    pub enum AnyHandle {
+        Tunnel(*mut Tunnel),
+        Node(*mut Node),
+        Listener(*mut Listener),
+        Stream(*mut Stream),
+        Datagrams(*mut Datagrams),
+    }
+
+    /// Runs something inside a call that changes what is behind the handle, or only reads it.
     ///
     /// # Safety
     /// As for every function of `span.h`.
-    pub unsafe fn inside(tunnel: *mut Tunnel, body: impl FnOnce()) -> Status {
+    pub unsafe fn inside(handle: AnyHandle, reading: bool, body: impl FnOnce()) -> Status {
         // SAFETY: the caller's promise.
         unsafe {
-            boundary::change(tunnel, |_| {
-                body();
-                Ok(())
-            })
+            match handle {
+                AnyHandle::Tunnel(handle) => within(handle, reading, body),
+                AnyHandle::Node(handle) => within(handle, reading, body),
+                AnyHandle::Listener(handle) => within(handle, reading, body),
+                AnyHandle::Stream(handle) => within(handle, reading, body),
+                AnyHandle::Datagrams(handle) => within(handle, reading, body),
+            }
+        }
+    }
+
+    unsafe fn within<H: boundary::Opaque>(handle: *mut H, reading: bool, body: impl FnOnce()) -> Status {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if reading {
+                boundary::read(handle, |_| {
+                    body();
+                    Ok(())
+                })
+            } else {
+                boundary::change(handle, |_| {
+                    body();
+                    Ok(())
+                })
+            }
         }
     }
 }

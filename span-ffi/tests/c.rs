@@ -1,103 +1,11 @@
 //! The library as C programs see it: the header, the symbols, and programs run under a sanitizer and valgrind.
 
-use std::path::{Path, PathBuf};
+mod build;
+
+use std::fs;
 use std::process::Command;
-use std::sync::OnceLock;
-use std::{env, fs};
 
-const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
-
-/// What a static library written in Rust needs.
-const SYSTEM: [&str; 3] = ["-lpthread", "-ldl", "-lm"];
-
-/// Where the libraries are, which are built when it is first asked for.
-fn libraries() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory of all that is built");
-        let mut cargo = Command::new(env!("CARGO"));
-        // Told of a package, build scripts would run again, and all that stands on them would be built again.
-        for (name, _) in env::vars_os() {
-            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-            if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
-                cargo.env_remove(name);
-            }
-        }
-        cargo
-            .args(["build", "--quiet", "-p", "span-ffi", "-p", "span-ffi-hooks", "--target-dir"])
-            .arg(target);
-        run(&mut cargo);
-        target.join("debug")
-    })
-}
-
-/// Where all that is built is.
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory in it")
-}
-
-fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// Runs a program that must succeed, and returns what it prints.
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
-    out.into_owned()
-}
-
-fn cc() -> Command {
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c11", "-g", "-I"]).arg(source("include")).args(WARNINGS);
-    cc
-}
-
-/// Builds a program with the static library of this name.
-fn build(program: &str, library: &str, flags: &[&str]) -> PathBuf {
-    let stem = Path::new(program).file_stem().expect("a file").to_string_lossy();
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{stem}{}", flags.concat()));
-    let library = libraries().join(library);
-    run(cc().args(flags).arg("-o").arg(&built).arg(source(program)).arg(library).args(SYSTEM));
-    built
-}
-
-/// Runs a program as it is, with the address and undefined-behaviour sanitizers, and in valgrind.
-fn prove(program: &str, library: &str) {
-    prove_with(program, library, &[]);
-}
-
-/// Threads take turns in valgrind, which runs one at a time and else lets the busiest go on.
-const FAIR: &str = "--fair-sched=try";
-
-/// For programs that send what was sealed with AES-256-GCM: valgrind cannot follow `ring`'s instructions for that, and
-/// complains of uninitialised bytes.
-const WITHOUT_DEFINEDNESS: &str = "--undef-value-errors=no";
-
-fn prove_with(program: &str, library: &str, options: &[&str]) {
-    let plain = build(program, library, &[]);
-    run(&mut Command::new(&plain));
-    run(&mut Command::new(build(
-        program,
-        library,
-        &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    )));
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        assert!(env::var("CI").as_deref() != Ok("true"), "valgrind is missing");
-        eprintln!("NOT RUN: {program} in valgrind, which is not installed");
-        return;
-    }
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args([
-        "--quiet",
-        "--error-exitcode=99",
-        "--leak-check=full",
-        "--errors-for-leak-kinds=definite",
-    ]);
-    run(valgrind.args(options).arg(&plain));
-}
+use build::{Program, WARNINGS, Way, libraries, run, source, target};
 
 #[test]
 fn the_header_compiles_alone() {
@@ -124,23 +32,33 @@ fn only_the_interface_is_exported() {
 
 #[test]
 fn misuse_has_its_status_and_harms_nothing() {
-    prove("tests/c/misuse.c", "libspan_hooks.a");
+    Program::new("tests/c/misuse.c", "libspan.a").prove();
 }
 
 #[test]
 fn tunnels_do_what_the_header_says() {
-    prove("tests/c/tunnel.c", "libspan.a");
+    Program::new("tests/c/tunnel.c", "libspan.a").prove();
+}
+
+#[test]
+fn misuse_of_nodes_has_its_status_too() {
+    Program::with_nodes("tests/c/node_misuse.c", "libspan.a").prove();
 }
 
 #[test]
 fn nodes_do_what_the_header_says() {
-    prove_with("tests/c/node.c", "libspan.a", &[FAIR]);
+    Program::with_nodes("tests/c/node.c", "libspan.a").prove();
 }
 
+/// A thousand starts and stops. For valgrind a few will do: what leaks once is found once.
 #[test]
-fn the_examples_run() {
-    prove("../examples/c/two_tunnels.c", "libspan.a");
-    prove_with("../examples/c/two_nodes.c", "libspan.a", &[FAIR, WITHOUT_DEFINEDNESS]);
+fn nodes_that_come_and_go_leave_nothing_behind() {
+    let program = Program::with_nodes("tests/c/cycles.c", "libspan.a").without_definedness();
+    for way in Program::ways() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pairs = if way == Way::Plain { "500" } else { "4" };
+        run(program.command(way).arg(pairs).arg(directory.path()));
+    }
 }
 
 /// As somebody has it who has never seen the repository: a compiler, pkg-config, and what was installed.

@@ -7,6 +7,7 @@ mod endpoint;
 mod events;
 mod io;
 mod listener;
+mod signals;
 mod stream;
 mod text;
 mod token;
@@ -38,6 +39,7 @@ use crate::boundary::{self, Handle, Opaque, call, change, read};
 use crate::pointer;
 use crate::status::Status;
 use config::Plan;
+use signals::Blocked;
 
 /// A node of a mesh: it finds the other members and carries packets to them.
 ///
@@ -124,7 +126,8 @@ pub unsafe extern "C" fn span_node_new(
     })
 }
 
-/// Starts the node: identity, device, sockets, threads. Does not wait for other members; events tell of them.
+/// Starts the node: identity, device, sockets, threads. Does not wait for other members; events tell of them. Signals are
+/// blocked in the node's threads: no handler of the program's runs there.
 ///
 /// SPAN_STATUS_START if something fails: `why`, unless NULL, has `why_room` characters for a text that says what, and what
 /// to do. Nothing of the node is left then, and it can only be freed. SPAN_STATUS_NOT_STARTED if it was started before.
@@ -141,6 +144,7 @@ pub unsafe extern "C" fn span_node_start(node: *mut Node, why: *mut c_char, why_
                     return Err(Status::NotStarted);
                 }
             };
+            let _blocked = Blocked::new();
             let (node, netstack) = plan.start().map_err(|error| {
                 text::write(why, &error);
                 Status::Start
@@ -152,8 +156,8 @@ pub unsafe extern "C" fn span_node_start(node: *mut Node, why: *mut c_char, why_
     }
 }
 
-/// Stops the node, and waits until all of it is gone, which takes seconds at most. Its connections end, and every call
-/// with them, waiting ones too, returns SPAN_STATUS_STOPPED. Does nothing to a node that has stopped.
+/// Stops the node, and waits until all of it is gone, which takes seconds at most. Its connections end: reading and
+/// writing them returns SPAN_STATUS_STOPPED, and their descriptors are readable. Does nothing to a node that has stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn span_node_stop(node: *const Node) -> Status {
     // SAFETY: the caller's promise.

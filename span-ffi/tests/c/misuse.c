@@ -1,120 +1,14 @@
-/* Every mistake that the library can see has its status, and harms nothing. */
+/* Mistakes with tunnels that the library can see have their status, and harm nothing. Those that can be made with any
+ * function are in every_function.c. */
 #include "test.h"
 
-#include <pthread.h>
-
-extern span_status span_hook_panic(span_tunnel *tunnel);
-extern span_status span_hook_stay(span_tunnel *tunnel, int *entered, int *leave);
-
-/* One call of each function that takes a handle, with arguments that are right. `peer` is one of the tunnel's, or
- * none if the call is refused before it matters. Returns how many calls gave another status. */
-static int others_than(span_status expected, span_tunnel *t, uint64_t peer)
+/* They need no memory, and counts that nobody wants no place. */
+static void lists_of_nothing(void)
 {
-    static uint8_t arena[256];
-    span_packet packets[2];
-    span_event event = {.size = sizeof event};
-    span_peer_stats stats = {.size = sizeof stats};
-    span_counters counters = {.size = sizeof counters};
-    span_peer_config config = {.size = sizeof config};
-    span_key key = key_of(9);
-    span_path path;
-    span_prefix prefix;
-    uint64_t number;
-    size_t count;
-    int others = 0;
-
-    memset(packets, 0, sizeof packets);
-    config.public_key = public_of(2);
-    OK(span_path_parse(BOB, &path));
-    OK(span_prefix_parse("10.0.0.2/32", &prefix));
-#define CALL(call) others += (call) != expected
-    CALL(span_tunnel_add_peer(t, 0, &config, &number));
-    CALL(span_tunnel_set_private_key(t, 0, &key));
-    CALL(span_tunnel_set_preshared_key(t, peer, &key));
-    CALL(span_tunnel_set_keepalive(t, 0, peer, 25));
-    CALL(span_tunnel_set_cipher(t, 0, peer, SPAN_CIPHER_AES256_GCM));
-    CALL(span_tunnel_set_path(t, 0, peer, &path));
-    CALL(span_tunnel_set_candidates(t, 0, peer, &path, 1));
-    CALL(span_tunnel_add_allowed_ip(t, peer, &prefix));
-    CALL(span_tunnel_allowed_ips(t, peer, &prefix, 1, &count));
-    CALL(span_tunnel_find_peer(t, &config.public_key, &number));
-    CALL(span_tunnel_route(t, &prefix, &number));
-    CALL(span_tunnel_peers(t, &number, 1, &count));
-    CALL(span_tunnel_remove_allowed_ip(t, peer, &prefix));
-    CALL(span_tunnel_clear_allowed_ips(t, peer));
-    CALL(span_tunnel_initiate(t, 0, peer));
-    CALL(span_tunnel_seal(t, 0, arena, sizeof arena, packets, 1, &count));
-    CALL(span_tunnel_open(t, 0, arena, sizeof arena, packets, 1, &count));
-    CALL(span_tunnel_handle_timeout(t, 0));
-    CALL(span_tunnel_next_timeout(t, &number));
-    CALL(span_tunnel_poll_transmit(t, 0, arena, sizeof arena, packets, 2, &count));
-    CALL(span_tunnel_poll_event(t, &event));
-    CALL(span_tunnel_peer_stats(t, 0, peer, &stats));
-    CALL(span_tunnel_counters(t, &counters));
-    CALL(span_tunnel_dropped(t, SPAN_DROP_REASON_FORGED, &number));
-    CALL(span_tunnel_reseed(t, &key));
-    CALL(span_tunnel_set_unix_time(t, 0, 1));
-    CALL(span_tunnel_unix_time(t, 0, &number));
-    CALL(span_tunnel_remove_peer(t, peer));
-#undef CALL
-    return others;
-}
-
-static void handles(void)
-{
-    span_tunnel *tunnel = tunnel_of(1);
-    ASSERT(others_than(SPAN_STATUS_OK, tunnel, add_peer(tunnel, 2, NULL, NULL)) == 0);
-    ASSERT(others_than(SPAN_STATUS_NULL, NULL, SPAN_PEER_NONE) == 0);
-    span_tunnel_free(NULL);
-    span_tunnel_free(tunnel);
-}
-
-static void null_arguments(void)
-{
-    span_tunnel_config config = {.size = sizeof config};
-    span_tunnel *t = tunnel_of(1), *untouched = t;
-    uint64_t peer = add_peer(t, 2, NULL, NULL), number = 77;
-    span_key key = key_of(1);
-    uint8_t arena[64] = {0};
-    span_packet packet;
+    span_tunnel *t = tunnel_of(1);
+    uint64_t peer = add_peer(t, 2, NULL, NULL);
     size_t count = 77;
 
-    memset(&packet, 0, sizeof packet);
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_new(NULL, &untouched));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_new(&config, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_key_generate(NULL));
-    EXPECT(SPAN_STATUS_NULL, span_key_generate_preshared(NULL));
-    EXPECT(SPAN_STATUS_NULL, span_key_public(NULL, &key));
-    EXPECT(SPAN_STATUS_NULL, span_key_public(&key, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_key_parse(NULL, &key));
-    EXPECT(SPAN_STATUS_NULL, span_key_parse("", NULL));
-    EXPECT(SPAN_STATUS_NULL, span_key_format(&key, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_path_parse(NULL, &packet.path));
-    EXPECT(SPAN_STATUS_NULL, span_prefix_parse(NULL, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_add_peer(t, 0, NULL, &number));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_set_private_key(t, 0, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_set_preshared_key(t, peer, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_set_path(t, 0, peer, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_set_candidates(t, 0, peer, NULL, 1));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_add_allowed_ip(t, peer, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_find_peer(t, NULL, &number));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_peers(t, NULL, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_peers(t, NULL, 0, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_seal(t, 0, NULL, 64, &packet, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_seal(t, 0, arena, 64, NULL, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_open(t, 0, NULL, 64, &packet, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_open(t, 0, arena, 64, NULL, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_poll_transmit(t, 0, NULL, 64, &packet, 1, &count));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_poll_transmit(t, 0, arena, 64, &packet, 1, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_next_timeout(t, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_poll_event(t, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_peer_stats(t, 0, peer, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_counters(t, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_dropped(t, SPAN_DROP_REASON_FORGED, NULL));
-    EXPECT(SPAN_STATUS_NULL, span_tunnel_unix_time(t, 0, NULL));
-    ASSERT(untouched == t && number == 77 && count == 77);
-
-    /* Lists of nothing need no memory, and counts that nobody wants no place. */
     OK(span_tunnel_seal(t, 0, NULL, 0, NULL, 0, NULL));
     OK(span_tunnel_open(t, 0, NULL, 0, NULL, 0, NULL));
     OK(span_tunnel_poll_transmit(t, 0, NULL, 0, NULL, 0, &count));
@@ -330,57 +224,14 @@ static void lengths(void)
     span_tunnel_free(t);
 }
 
-static void panics(void)
-{
-    span_tunnel *poisoned = tunnel_of(1), *other = tunnel_of(3);
-    uint64_t peer = add_peer(poisoned, 2, NULL, NULL);
-    EXPECT(SPAN_STATUS_PANICKED, span_hook_panic(poisoned));
-    ASSERT(others_than(SPAN_STATUS_PANICKED, poisoned, peer) == 0);
-    EXPECT(SPAN_STATUS_PANICKED, span_hook_panic(poisoned));
-    span_tunnel_free(poisoned);
-    /* Nobody else is touched. */
-    OK(span_tunnel_handle_timeout(other, 0));
-    span_tunnel_free(other);
-}
-
-struct stay {
-    span_tunnel *tunnel;
-    int entered, leave;
-};
-
-static void *stay(void *argument)
-{
-    struct stay *stay = argument;
-    OK(span_hook_stay(stay->tunnel, &stay->entered, &stay->leave));
-    return NULL;
-}
-
-static void two_threads(void)
-{
-    struct stay inside = {tunnel_of(1), 0, 0};
-    uint64_t peer = add_peer(inside.tunnel, 2, NULL, NULL);
-    pthread_t thread;
-    ASSERT(pthread_create(&thread, NULL, stay, &inside) == 0);
-    while (!__atomic_load_n(&inside.entered, __ATOMIC_ACQUIRE))
-        ;
-    ASSERT(others_than(SPAN_STATUS_BUSY, inside.tunnel, peer) == 0);
-    __atomic_store_n(&inside.leave, 1, __ATOMIC_RELEASE);
-    ASSERT(pthread_join(thread, NULL) == 0);
-    ASSERT(others_than(SPAN_STATUS_OK, inside.tunnel, peer) == 0);
-    span_tunnel_free(inside.tunnel);
-}
-
 int main(void)
 {
-    handles();
-    null_arguments();
+    lists_of_nothing();
     sizes();
     misaligned();
     peers_that_are_not();
     texts();
     lengths();
-    panics();
-    two_threads();
     puts("ok");
     return 0;
 }
