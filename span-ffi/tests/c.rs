@@ -94,4 +94,7 @@ fn a_program_outside_the_repository_builds_and_runs() {
     }
     let soname = run(Command::new("readelf").arg("-d").arg(prefix.join("lib/libspan.so.0")));
     assert!(soname.contains("[libspan.so.0]"), "{soname}");
+    let manual = |name: &str| fs::read_to_string(prefix.join("share/man/man3").join(name)).expect("a page");
+    assert_eq!(manual("span_stream_read.3"), ".so man3/span_node.3\n");
+    assert!(manual("span_node.3").contains(".SS span_stream_read\n"));
 }

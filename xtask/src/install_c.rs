@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::man;
+
 /// The version of Span.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -23,8 +25,8 @@ pub(crate) fn install(args: &[&str]) -> Result<()> {
     let options = Options::parse(args)?;
     let built = build(&options.profile)?;
     let (include, lib) = (options.staged(&options.prefix.join("include")), options.staged(&options.libdir));
-    let pkgconfig = lib.join("pkgconfig");
-    for directory in [&include, &pkgconfig] {
+    let (pkgconfig, man3) = (lib.join("pkgconfig"), options.staged(&options.prefix.join("share/man/man3")));
+    for directory in [&include, &pkgconfig, &man3] {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
     copy(&workspace().join("span-ffi/include/span.h"), &include.join("span.h"))?;
@@ -42,8 +44,9 @@ pub(crate) fn install(args: &[&str]) -> Result<()> {
         fs::write(&file, options.pkg_config(name, &libs))
             .with_context(|| format!("writing {}", file.display()))?;
     }
+    man::install(&man3)?;
     println!(
-        "installed span.h, libspan.so, libspan.a, span.pc and span-static.pc below {}",
+        "installed span.h, libspan.so, libspan.a, span.pc, span-static.pc and manual pages below {}",
         options.prefix.display()
     );
     Ok(())

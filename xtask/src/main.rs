@@ -1,15 +1,17 @@
 //! Development tasks of the Span workspace.
 //!
 //! `cargo run -p xtask -- codegen` writes the Rust of the discovery protocol from its `.proto` files;
-//! `header` the C header from the Rust of `span-ffi`; `api` the public interface of the libraries, to
-//! `docs/api`. With `--check` they write nothing and fail if what is checked in differs.
+//! `header` the C header from the Rust of `span-ffi`, `man` its manual pages from the header; `api` the public
+//! interface of the libraries, to `docs/api`. With `--check` they write nothing and fail if what is checked in differs.
 //!
-//! `install-c --prefix DIR` builds `libspan` and puts it, its header and its `span.pc` where C compilers find them.
+//! `install-c --prefix DIR` builds `libspan` and puts it, its header, its `span.pc` and its manual pages where C
+//! compilers and people find them.
 
 mod api;
 mod codegen;
 mod header;
 mod install_c;
+mod man;
 
 use std::process::ExitCode;
 
@@ -21,11 +23,13 @@ fn main() -> ExitCode {
         ["codegen", "--check"] => codegen::check(),
         ["header"] => header::write(),
         ["header", "--check"] => header::check(),
+        ["man"] => man::write(),
+        ["man", "--check"] => man::check(),
         ["install-c", options @ ..] => install_c::install(options),
         ["api"] => api::write(),
         ["api", "--check"] => api::check(),
         _ => {
-            eprintln!("usage: cargo run -p xtask -- codegen|header|api [--check]");
+            eprintln!("usage: cargo run -p xtask -- codegen|header|man|api [--check]");
             eprintln!(
                 "       cargo run -p xtask -- install-c --prefix DIR [--libdir DIR] [--destdir DIR] [--profile NAME]"
             );
