@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Packs every crate that is published as `cargo publish` would, and looks into the packages: nothing is missing
-# that a registry or a reader expects, and nothing is in them that is not the crate's. Needs no network once the
-# dependencies were fetched.
+# Does all that `cargo publish` does to every crate that is published, but for the upload: packs them, and builds each from
+# its package with the packages of the others. Then looks into the packages: nothing is missing that a registry or a
+# reader expects, and nothing is in them that is not the crate's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,8 @@ done
 rm -f "$packages"/*.crate
 arguments=()
 for crate in "${crates[@]}"; do arguments+=(-p "$crate"); done
-# Built from the packages by whoever publishes; here they are only packed, which takes seconds.
+cargo publish --dry-run --quiet --allow-dirty "${arguments[@]}"
+# The packages themselves, which the line above does not keep.
 cargo package --quiet --no-verify --allow-dirty "${arguments[@]}"
 
 failed=0
