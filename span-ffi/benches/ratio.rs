@@ -2,7 +2,7 @@
 //!
 //! Builds `libspan.so` as it is released and a C program's code on top of it, then lets both sides do the same
 //! work in turn, in batches of 32 packets. The figures are the best round of each. Where Go is installed, the Go
-//! module follows; its figures are means, because that is what `go test` measures.
+//! module follows, in the same way, with other sizes of batches and the cost of a call besides.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hint::black_box;
@@ -112,7 +112,7 @@ fn go(rust: &[(usize, [f64; 2])]) {
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory in it"),
     ));
     let output = Command::new("go")
-        .args(["test", "-run", "^$", "-bench", ".", "-benchtime", "0.3s", "."])
+        .args(["test", "-run", "^$", "-bench", "EmptyCall|Batches", "-benchtime", "0.5s", "."])
         .current_dir(crate_dir.join("go"))
         .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
         .env("LD_LIBRARY_PATH", prefix.join("lib"))
@@ -120,18 +120,24 @@ fn go(rust: &[(usize, [f64; 2])]) {
         .expect("Go");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    // BenchmarkBatches/1420/32-2   1209   290.3 open-ns/packet   279.0 seal-ns/packet
+    let results: Vec<Vec<&str>> = printed
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .filter(|words: &Vec<_>| words.len() > 3)
+        .collect();
+    let figure = |name: &str, unit: &str| -> f64 {
+        let line = results.iter().find(|words| words[0].rsplit_once('-').is_some_and(|it| it.0 == name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {printed}"));
+        let at = line.iter().position(|word| *word == unit).expect("a figure");
+        line[at - 1].parse().expect("a number")
+    };
     println!("\n{:<52} {:>6}  {:>6}    ratio", "", "Rust", "Go");
-    for (row, name) in ["BenchmarkSeal", "BenchmarkOpen"].into_iter().enumerate() {
+    for (row, (work, unit)) in
+        [("seal to a peer", "seal-ns/packet"), ("open", "open-ns/packet")].into_iter().enumerate()
+    {
         for (len, rust) in rust {
-            // BenchmarkSeal/1420-2   130892   9160 ns/op   4960.6 MB/s   286.3 ns/packet
-            let line = printed.lines().find(|line| {
-                let mut name_and_processors = line.split(['-', ' ']);
-                name_and_processors.next() == Some(&format!("{name}/{len}"))
-            });
-            let words: Vec<&str> = line.expect("a result").split_whitespace().collect();
-            let at = words.iter().position(|word| *word == "ns/packet").expect("a figure");
-            let go: f64 = words[at - 1].parse().expect("a number");
-            let work = if row == 0 { "seal to a peer" } else { "open" };
+            let go = figure(&format!("BenchmarkBatches/{len}/{BATCH}"), unit);
             println!(
                 "chacha20-poly1305 {len:>4} B side by side {work:<15} {:>6.1}  {go:>6.1}    {:.3}",
                 rust[row],
@@ -139,6 +145,21 @@ fn go(rust: &[(usize, [f64; 2])]) {
             );
         }
     }
+    println!(
+        "\n{:<52} {:>6}  {:>6}  {:>6}  {:>6}",
+        "packets in a batch, ns for a packet in Go", 1, 8, BATCH, 128
+    );
+    for unit in ["seal-ns/packet", "open-ns/packet"] {
+        for len in [64, 512, 1420] {
+            let [one, eight, many, most] =
+                [1, 8, BATCH, 128].map(|size| figure(&format!("BenchmarkBatches/{len}/{size}"), unit));
+            println!(
+                "{:<52} {one:>6.1}  {eight:>6.1}  {many:>6.1}  {most:>6.1}",
+                format!("{len:>22} B {}", &unit[..4])
+            );
+        }
+    }
+    println!("\na call from Go that has nothing to do: {:.1} ns", figure("BenchmarkEmptyCall/Seal", "ns/op"));
 }
 
 fn note(best: &mut f64, start: Clock) {

@@ -332,7 +332,10 @@ func (d *Device) keepTime() {
 	defer d.running.Done()
 	for d.timer.sleep(d.clock, func() time.Duration {
 		when, err := d.tunnel.NextTimeout()
-		d.unexpected("NextTimeout", err)
+		if err != nil {
+			d.unexpected("NextTimeout", err)
+			return span.Never
+		}
 		return when
 	}) {
 		d.unexpected("HandleTimeout", d.tunnel.HandleTimeout(d.clock.now()))
