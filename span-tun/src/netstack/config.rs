@@ -48,6 +48,10 @@ pub struct Config {
     /// How long a peer may leave data unacknowledged before the connection is given up, and how long a
     /// connection that was closed here may take to close there. 60 s unless changed.
     pub patience: Duration,
+    /// How long a connection may be silent before the peer is asked whether it is still there. Ten times that long
+    /// without a word, and the connection is given up. `None` asks nobody: connections to peers that are gone stay
+    /// until they are written to. 60 s unless changed.
+    pub keepalive: Option<Duration>,
     /// What time it is.
     pub clock: Clock,
     /// Where initial sequence numbers and ports begin. Chosen at random unless set, which is for tests alone.
@@ -68,6 +72,7 @@ impl Config {
             max_sockets: 1024,
             connect_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(60),
+            keepalive: Some(Duration::from_secs(60)),
             clock: Clock::system(),
             seed: None,
         }
@@ -91,6 +96,8 @@ impl Config {
             format!("an MTU of {}; the least is {MIN_MTU}", self.mtu)
         } else if !BUFFERS.contains(&self.receive_buffer) || !BUFFERS.contains(&self.send_buffer) {
             "a buffer of TCP; it has 4 KiB to 1 GiB".to_owned()
+        } else if self.keepalive.is_some_and(|silence| silence.is_zero()) {
+            "a keepalive of no time".to_owned()
         } else if self.queue == 0 {
             "a queue of no frames".to_owned()
         } else {
@@ -157,7 +164,7 @@ mod tests {
     fn what_cannot_work_is_refused() {
         let good = Config::new([IpAddr::from([10, 0, 0, 1])]);
         assert!(good.check().is_ok());
-        let refused: [fn(&mut Config); 8] = [
+        let refused: [fn(&mut Config); 9] = [
             |config| config.addresses.clear(),
             |config| config.addresses = vec![IpAddr::from([10, 0, 0, 1]); MAX_ADDRESSES + 1],
             |config| config.addresses = vec![IpAddr::from([0; 4])],
@@ -166,6 +173,7 @@ mod tests {
             |config| config.addresses = vec!["::ffff:10.0.0.1".parse().unwrap()],
             |config| config.mtu = MIN_MTU - 1,
             |config| config.receive_buffer = 0,
+            |config| config.keepalive = Some(Duration::ZERO),
         ];
         for spoil in refused {
             let mut config = good.clone();

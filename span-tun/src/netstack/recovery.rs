@@ -66,10 +66,11 @@ impl Recovery {
     /// A segment leaves.
     pub(super) fn sent(&mut self, now: Instant, segment: &Segment) {
         let length = segment.length();
-        if length == 0 {
+        let end = segment.sequence.wrapping_add(length);
+        // A keepalive is a byte that has been acknowledged long ago.
+        if length == 0 || (self.begun && !is_after(end, self.acknowledged)) {
             return;
         }
-        let end = segment.sequence.wrapping_add(length);
         self.moved = now;
         if !self.begun {
             self.begun = true;

@@ -400,6 +400,12 @@ fn interface(config: &Config, now: Instant, longest: usize) -> Interface {
     interface
 }
 
+/// How long that is on smoltcp's clock.
+pub(super) fn pace(time: Duration) -> smoltcp::time::Duration {
+    let micros = time.as_micros().saturating_mul(u128::from(PACE));
+    smoltcp::time::Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
 fn paced(now: Instant) -> smoltcp::time::Instant {
     let micros = now.as_nanos() / 1000 * PACE;
     smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))

@@ -221,7 +221,7 @@ impl Simulation {
         let end = self.time.now() + time;
         while self.link.step(self.time.now()) || self.link.deadline().is_some_and(|at| at <= end) {
             if let Some(deadline) = self.link.deadline() {
-                self.time.set(deadline.clamp(self.time.now() + Duration::from_nanos(1), end));
+                self.time.set(deadline.max(self.time.now() + Duration::from_nanos(1)).min(end));
             }
         }
         self.time.set(end);

@@ -247,6 +247,33 @@ fn a_peer_that_falls_silent_is_given_up() {
 }
 
 #[test]
+fn a_peer_that_is_gone_is_noticed_without_a_word_to_it() {
+    for keepalive in [Some(Duration::from_secs(20)), None] {
+        let mut simulation = Simulation::new(Way::default(), |config| config.keepalive = keepalive);
+        let listener = simulation.b.listen(any()).unwrap();
+        listener.set_nonblocking(true);
+        let near = simulation.a.start_connect(at(2, 1, listener.local_addr().port())).unwrap();
+        let far = simulation.until("a connection", |_| listener.accept().ok()).0;
+        near.set_nonblocking(true);
+        far.set_nonblocking(true);
+        simulation.pass(Duration::from_secs(1000));
+        assert!(near.take_error().is_none(), "answers keep it alive");
+        // Silence does not get into the way of what is said.
+        (&near).write_all(b"still there").unwrap();
+        simulation.pass(Duration::from_secs(1));
+        assert_eq!((&far).read(&mut [0; 20]).unwrap(), 11);
+        simulation.pass(Duration::from_secs(99));
+        simulation.link.cut();
+        simulation.pass(Duration::from_secs(170));
+        assert!(near.take_error().is_none() && far.take_error().is_none());
+        simulation.pass(Duration::from_secs(60));
+        let errors = [&near, &far].map(|end| end.take_error().map(|error| error.kind()));
+        let expected = keepalive.map(|_| ErrorKind::TimedOut);
+        assert_eq!(errors, [expected, expected]);
+    }
+}
+
+#[test]
 fn many_threads_and_connections_at_once() {
     let mesh = Mesh::new(Way { loss: 2000, ..Way::default() });
     let listener = mesh.b.listen(any()).unwrap();

@@ -9,6 +9,7 @@ use span_core::time::Instant;
 
 use crate::netstack::config::Config;
 use crate::netstack::recovery::Recovery;
+use crate::netstack::stack::pace;
 use crate::netstack::wait::Waiters;
 
 /// Both ends of a connection.
@@ -43,6 +44,8 @@ pub(in crate::netstack) struct Connection {
     pub(in crate::netstack) timer: Option<Instant>,
     /// When it is given up, unless the peer is heard of.
     pub(in crate::netstack) abort_at: Option<Instant>,
+    /// When the peer was last heard of, from when on its silence counts.
+    pub(in crate::netstack) heard_at: Option<Instant>,
     /// Payload of a full packet on its way out, in bytes.
     pub(in crate::netstack) segment: u16,
     pub(in crate::netstack) recovery: Recovery,
@@ -63,6 +66,7 @@ impl Connection {
         // Packets come and go in bursts already: one acknowledgement for each, and none that waits.
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
+        socket.set_keep_alive(config.keepalive.map(pace));
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
         Self {
@@ -74,6 +78,7 @@ impl Connection {
             queued: false,
             timer: None,
             abort_at: None,
+            heard_at: None,
             segment,
             recovery: Recovery::default(),
             heard: Vec::new(),

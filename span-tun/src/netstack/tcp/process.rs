@@ -20,6 +20,8 @@ use crate::offload::packet::{Ipv4, Ipv6, Tcp};
 const BURST: u16 = 10;
 /// The least maximum segment size that is believed, in bytes.
 const MIN_SEGMENT: u16 = 216;
+/// How many questions whether it is still there a peer may leave unanswered.
+const KEEPALIVES: u32 = 10;
 /// What a peer that announces no maximum segment size takes, in bytes (RFC 9293, section 3.7.1).
 const DEFAULT_V4: u16 = 536;
 const DEFAULT_V6: u16 = 1220;
@@ -71,6 +73,7 @@ impl Stack {
         } else {
             0
         };
+        connection.heard_at = Some(now);
         let verdict = connection.recovery.received(now, segment, beyond, connection.segment);
         if segment.has(Tcp::ACK) && !segment.has(Tcp::RST) {
             frame::acknowledgement_of(packet, segment, frame, &mut connection.heard);
@@ -269,8 +272,13 @@ impl Stack {
 
     /// Gives a connection up whose peer was not heard of for too long.
     pub(in crate::netstack) fn give_up(&mut self, now: Instant, id: usize) {
+        let silence = self.config.keepalive.map(|silence| silence * KEEPALIVES);
         if let Some(connection) = self.connections.get(id)
-            && connection.abort_at.is_some_and(|at| at <= now)
+            && (connection.abort_at.is_some_and(|at| at <= now)
+                || connection
+                    .heard_at
+                    .zip(silence)
+                    .is_some_and(|(heard, silence)| now.since(heard) >= silence))
         {
             self.reset(now, id, ErrorKind::TimedOut);
         }
@@ -281,6 +289,7 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let before = connection.state();
         connection.abort_at = None;
+        connection.heard_at = None;
         if before != State::Closed {
             connection.error.get_or_insert(reason);
             connection.socket_mut().abort();
