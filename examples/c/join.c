@@ -4,46 +4,46 @@
 #include <span.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-static int address_of(const span_key *peer, const span_node *node, span_endpoint *address)
-{
-    static char json[1 << 20], text[64], ip[46], *at;
-    size_t length;
-    return !span_node_status(node, json, sizeof json, &length) && !span_key_format(peer, text)
-        && (at = strstr(json, text)) && (at = strstr(at, "\"overlay_address\""))
-        && sscanf(at, "\"overlay_address\":\"%45[^\"]", ip) == 1
-        && snprintf(text, sizeof text, "[%s]:7777", ip) > 0 && !span_endpoint_parse(text, address);
-}
 
 int main(int argc, char **argv)
 {
-    char text[256] = "cannot listen", *name = argc > 1 ? argv[1] : "c";
+    const char *name = argc > 1 ? argv[1] : "c";
     span_node_config config = {.size = sizeof config, .name = name, .token = getenv("SPAN_TOKEN"),
         .flags = SPAN_NODE_FLAG_NETSTACK | SPAN_NODE_FLAG_EPHEMERAL | SPAN_NODE_FLAG_NO_CONTROL_SOCKET,
         .configuration = "apiVersion: span/v1\nkind: NodeConfig\nlistenPort: 0\n"}; /* any port of the machine */
-    span_endpoint any = {.family = 6, .port = 7777}, peer;
-    struct pollfd wait[2] = {{.events = POLLIN}, {.events = POLLIN}};
     span_node_event event = {.size = sizeof event};
-    span_stream *client, *stream = NULL; /* one greeting is read at a time */
-    span_node *node;
+    span_endpoint any = {.family = 6, .port = 7777};
+    struct pollfd wait[3] = {{.events = POLLIN}, {.events = POLLIN}, {.events = POLLIN, .fd = -1}};
+    span_stream *client, *server = NULL; /* one greeting is read at a time */
+    char text[256] = "";
     span_listener *listener;
+    span_node *node;
     size_t count;
     if (span_node_new(&config, text, sizeof text, &node) || span_node_start(node, text, sizeof text)
-        || span_node_listen(node, &any, 0, &listener) || span_listener_fd(listener, &wait[0].fd))
-        return fprintf(stderr, "%s\n", text), 1;
-    for (span_node_event_fd(node, &wait[1].fd); poll(wait, 2, -1) > 0; fflush(stdout)) {
-        if (!span_listener_accept(listener, &client)) /* what was written arrives although the stream is freed */
-            span_stream_write(client, (uint8_t *)text, sprintf(text, "hello from %.99s\n", name), &count),
-                span_stream_free(client);
-        if (!stream && !span_node_poll_event(node, &event) && event.kind == SPAN_NODE_EVENT_KIND_PEER_UP
-            && address_of(&event.public_key, node, &peer) && !span_node_connect(node, &peer, &stream))
-            close(wait[1].fd), span_stream_read_fd(stream, &wait[1].fd);
-        span_status status = stream ? span_stream_read(stream, (uint8_t *)text, sizeof text, &count) : SPAN_STATUS_AGAIN;
-        if (status == SPAN_STATUS_OK && count > 0)
+        || span_node_listen(node, &any, 0, &listener) || span_listener_fd(listener, &wait[0].fd)
+        || span_node_event_fd(node, &wait[1].fd))
+        return fprintf(stderr, "%s\n", text[0] ? text : "cannot listen"), 1;
+    for (; poll(wait, 3, -1) > 0; fflush(stdout)) {
+        if (span_listener_accept(listener, &client) == SPAN_STATUS_OK) {
+            int length = snprintf(text, sizeof text, "hello from %.99s\n", name);
+            span_stream_write(client, (uint8_t *)text, length, &count);
+            span_stream_free(client); /* what was written arrives nevertheless */
+        }
+        if (!server && !span_node_poll_event(node, &event) && event.kind == SPAN_NODE_EVENT_KIND_PEER_UP) {
+            event.address.port = 7777;
+            if (span_node_connect(node, &event.address, &server) == SPAN_STATUS_OK)
+                span_stream_read_fd(server, &wait[2].fd);
+        }
+        span_status status = server ? span_stream_read(server, (uint8_t *)text, sizeof text, &count) : SPAN_STATUS_AGAIN;
+        if (status == SPAN_STATUS_OK && count > 0) {
             printf("%s: %.*s", name, (int)count, text);
-        else if (status != SPAN_STATUS_AGAIN)
-            span_stream_free(stream), stream = NULL, close(wait[1].fd), span_node_event_fd(node, &wait[1].fd);
+        } else if (status != SPAN_STATUS_AGAIN) { /* that was all */
+            span_stream_free(server);
+            server = NULL;
+            close(wait[2].fd);
+            wait[2].fd = -1;
+        }
+        wait[1].events = server ? 0 : POLLIN; /* events wait until then */
     }
 }

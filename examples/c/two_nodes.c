@@ -59,14 +59,15 @@ static span_node *start(const char *name, const char *token, unsigned discovery_
     config.udp4_fd = bound_socket(SOCK_DGRAM, &port);
     config.token = token;
     config.name = name;
-    config.configuration = yaml;
     snprintf(where, sizeof where, "127.0.0.1:%u", port); /* others would hardly reach it there */
     check("endpoint", span_endpoint_parse(where, &endpoint));
     config.endpoints = &endpoint;
     config.endpoints_count = 1;
-    snprintf(yaml, sizeof yaml, "apiVersion: span/v1\nkind: NodeConfig\ndiscovery:\n  bypassMesh: false\n");
-    if (serve)
-        snprintf(yaml + strlen(yaml), sizeof yaml - strlen(yaml), "  serve: 127.0.0.1:%u\n", discovery_port);
+    if (serve) {
+        snprintf(yaml, sizeof yaml, "apiVersion: span/v1\nkind: NodeConfig\ndiscovery: {serve: '127.0.0.1:%u'}\n",
+            discovery_port);
+        config.configuration = yaml;
+    }
     if (span_node_new(&config, why, sizeof why, &node) || span_node_start(node, why, sizeof why)) {
         fprintf(stderr, "%s: %s\n", name, why);
         exit(1);

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     for event in node.events() {
         let Event::PeerUp(peer) = event else { continue };
-        let Some(address) = node.resolve(&peer.name)? else { continue };
+        let Some(address) = peer.address else { continue };
         let mut greeting = String::new();
         match stack.connect(SocketAddr::new(address, PORT)).and_then(|mut s| s.read_to_string(&mut greeting))
         {

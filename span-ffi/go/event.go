@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/netip"
 	"strconv"
 	"unsafe"
 )
@@ -61,9 +62,11 @@ type Event struct {
 	// NodeID is the member's id in discovery.
 	NodeID    string
 	PublicKey Key
-	Path      Path
-	Reason    string
-	Lost      uint64
+	// Address is that of the peer in the overlay; the zero value if it has none.
+	Address netip.Addr
+	Path    Path
+	Reason  string
+	Lost    uint64
 }
 
 // Events returns the events of the node as they happen, until it has stopped or the context is done; the latter, and
@@ -106,11 +109,16 @@ func (n *Node) NextEvent(ctx context.Context) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
+	var address netip.Addr
+	if c.address.family != 0 {
+		address = goEndpoint(c.address).Addr()
+	}
 	return Event{
 		Kind:      EventKind(c.kind),
 		Name:      C.GoString(&c.name[0]),
 		NodeID:    C.GoString(&c.node_id[0]),
 		PublicKey: *(*Key)(unsafe.Pointer(&c.public_key)),
+		Address:   address,
 		Path:      *(*Path)(unsafe.Pointer(&c.path)),
 		Reason:    C.GoString(&c.reason[0]),
 		Lost:      uint64(c.lost),

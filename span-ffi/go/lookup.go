@@ -1,50 +1,77 @@
 package span
 
+/*
+#include <span.h>
+#include <stdlib.h>
+*/
+import "C"
+
 import (
 	"context"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
-// Lookup returns the addresses in the mesh of the node or peer of this name, in any case of letters: the one in the
-// overlay first, then those it has besides. A name that two members give themselves leads nowhere. It asks no name
-// server.
+// Resolve returns the overlay address of the member of this name, this node included: its node name or full host name,
+// in any case of letters, or its id. A name that two members give themselves leads nowhere. It asks no name server.
+func (n *Node) Resolve(name string) (netip.Addr, error) {
+	c := C.CString(name)
+	defer C.free(unsafe.Pointer(c))
+	var endpoint C.span_endpoint
+	err := n.with(func(handle *C.span_node) C.span_status {
+		if strings.IndexByte(name, 0) >= 0 {
+			return C.SPAN_STATUS_UNKNOWN_PEER // C would see the half of it
+		}
+		return C.span_node_resolve(handle, c, &endpoint)
+	})
+	if err == ErrUnknownPeer {
+		return netip.Addr{}, &net.DNSError{Err: "no such member of the mesh, or several", Name: name, IsNotFound: true}
+	}
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return goEndpoint(endpoint).Addr(), nil
+}
+
+// Lookup returns all addresses in the mesh of the member that Resolve finds: the one in the overlay first, then those that a
+// peer has besides.
 func (n *Node) Lookup(name string) ([]netip.Addr, error) {
+	address, err := n.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
 	status, err := n.Status()
 	if err != nil {
 		return nil, err
 	}
-	if found := status.lookup(name); len(found) > 0 {
-		return found, nil
-	}
-	return nil, &net.DNSError{Err: "no such member of the mesh, or several", Name: name, IsNotFound: true}
+	return status.addressesOf(address), nil
 }
 
-func (s *Status) lookup(name string) (found []netip.Addr) {
-	name, members := strings.TrimSuffix(name, "."), 0
-	if strings.EqualFold(s.Node.Name, name) {
-		members++
-		found = append(found, s.Node.Address)
+// lookup is Lookup for who wants an address of this family. That of the overlay, which is of IPv6, comes cheaper.
+func (n *Node) lookup(name, family string) ([]netip.Addr, error) {
+	if family == "4" {
+		return n.Lookup(name)
 	}
+	address, err := n.Resolve(name)
+	return []netip.Addr{address}, err
+}
+
+// addressesOf returns the addresses of whoever has this one, which comes first.
+func (s *Status) addressesOf(overlay netip.Addr) []netip.Addr {
+	found := []netip.Addr{overlay}
 	for _, peer := range s.Peers {
-		if !strings.EqualFold(peer.Name, name) {
+		// What it is reached at, not what it says.
+		if !slices.ContainsFunc(peer.AllowedIPs, func(prefix netip.Prefix) bool { return prefix.Contains(overlay) }) {
 			continue
 		}
-		members++
-		// What it is reached at, not what it says.
-		if slices.ContainsFunc(peer.AllowedIPs, func(prefix netip.Prefix) bool { return prefix.Contains(peer.Address) }) {
-			found = append(found, peer.Address)
-		}
 		for _, prefix := range peer.AllowedIPs {
-			if prefix.IsSingleIP() && !slices.Contains(found, prefix.Addr()) {
+			if prefix.IsSingleIP() && prefix.Addr() != overlay {
 				found = append(found, prefix.Addr())
 			}
 		}
-	}
-	if members != 1 {
-		return nil
 	}
 	return found
 }
@@ -72,7 +99,7 @@ func (n *Node) resolve(ctx context.Context, kind, network, address string) (neti
 		}
 	} else if literal, err := netip.ParseAddr(host); err == nil {
 		addresses = []netip.Addr{literal.Unmap()}
-	} else if addresses, err = n.Lookup(host); err != nil {
+	} else if addresses, err = n.lookup(host, family); err != nil {
 		return netip.AddrPort{}, err
 	}
 	for _, found := range addresses {

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -321,8 +323,19 @@ func TestStatusTellsOfThePeers(t *testing.T) {
 	if err != nil || len(found) != 2 || found[0] != address || found[1].String() != "10.9.0.2" {
 		t.Fatal(found, err)
 	}
-	if own, err := bob.Lookup("Bob"); err != nil || own[0] != address {
+	if own, err := bob.Lookup("Bob"); err != nil || !slices.Equal(own, []netip.Addr{address}) {
 		t.Fatal(own, err)
+	}
+	for _, name := range []string{"bob", "BOB.", peer.NodeID} {
+		if found, err := alice.Resolve(name); err != nil || found != address {
+			t.Fatal(name, found, err)
+		}
+	}
+	for _, name := range []string{"", "carol", "bob\x00", "bob\xff"} {
+		var no *net.DNSError
+		if _, err := alice.Resolve(name); !errors.As(err, &no) || !no.IsNotFound || no.Name != name {
+			t.Fatal(name, err)
+		}
 	}
 }
 

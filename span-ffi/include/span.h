@@ -528,6 +528,10 @@ typedef struct span_node_event {
     char node_id[SPAN_TEXT];
     // Why.
     char reason[SPAN_TEXT];
+    // The overlay address of the peer it is about, with port 0; family 0 if it has none.
+    struct span_endpoint address;
+    // Reserved.
+    uint32_t reserved;
 } span_node_event;
 
 // What a tunnel is made with. Begin with all zeros and set `size`; zero is a good value for every other field.
@@ -749,6 +753,14 @@ span_status span_node_status(const struct span_node *node,
 //
 // SPAN_STATUS_STOPPED if the node has stopped.
 span_status span_node_address(const struct span_node *node, struct span_endpoint *address);
+
+// The overlay address of the member called `name`, this node included, with port 0: by its node name or its full host
+// name, without regard to case, or by its id. A name is what a member says of itself, and only its key says who it is.
+//
+// SPAN_STATUS_UNKNOWN_PEER if nobody is called so, or several are. SPAN_STATUS_STOPPED if the node has stopped.
+span_status span_node_resolve(const struct span_node *node,
+                              const char *name,
+                              struct span_endpoint *address);
 
 // A UDP socket, to be given to span_datagrams_free; addresses as for span_node_listen.
 //

@@ -20,6 +20,9 @@ const OPTIONAL: [(&str, &str); 8] = [
     ("span_tunnel_reseed", "seed"),
 ];
 
+/// Structs that have grown since their first version, and the first field they had not then.
+const GROWN: [(&str, &str); 1] = [("span_node_event", "address")];
+
 /// Kinds of handles, as `every_function.c` has them.
 const HANDLES: [&str; 5] = ["span_tunnel", "span_node", "span_listener", "span_stream", "span_datagrams"];
 
@@ -138,14 +141,16 @@ fn argument(at: usize, param: &Param<'_>) -> String {
 /// What `every_function.c` knows of a parameter.
 fn describe(header: &str, function: &str, param: &Param<'_>) -> String {
     let Some(pointee) = param.ctype.strip_suffix('*').map(str::trim_end) else {
-        return format!("{{\"{}\", 0, 0, 0, 0}}", param.name);
+        return format!("{{\"{}\", 0, 0, 0, 0, 0}}", param.name);
     };
     let optional = OPTIONAL.contains(&(function, param.name));
     let alignment = if kind(param).is_some() { "8".to_owned() } else { format!("_Alignof({pointee})") };
     let versioned = header.contains(&format!("typedef struct {pointee} {{\n    // sizeof({pointee})"));
     let size = if versioned { format!("sizeof({pointee})") } else { "0".to_owned() };
+    let grown = GROWN.iter().find(|(name, _)| *name == pointee);
+    let first = grown.map_or(size.clone(), |(name, field)| format!("offsetof({name}, {field})"));
     format!(
-        "{{\"{}\", {}, {alignment}, {size}, {}}}",
+        "{{\"{}\", {}, {alignment}, {size}, {first}, {}}}",
         param.name,
         i32::from(optional),
         i32::from(param.is_const)

@@ -79,7 +79,7 @@ fn events_tell_who_comes_and_goes() {
     let added = place(|e| matches!(e, Event::PeerAdded(peer) if peer.name == "two"));
     assert!(joined < added, "{happened:?}");
     let Some(Event::PeerUp(peer)) = happened.last() else { panic!() };
-    assert_eq!(peer.public_key, key);
+    assert_eq!((peer.public_key, peer.address), (key, Some(two.address.into())));
     place(|e| matches!(e, Event::PathChanged { peer, .. } if peer.name == "two"));
 
     let ended = two.node.events();

@@ -29,7 +29,7 @@ func main() {
 	}()
 	for event, err := range node.Events(ctx) {
 		if must(event, err).Kind == span.EventPeerUp {
-			conn := must(node.Dial("tcp", net.JoinHostPort(event.Name, "7777")))
+			conn := must(node.Dial("tcp", net.JoinHostPort(event.Address.String(), "7777")))
 			fmt.Printf("%s: %s", name, must(io.ReadAll(conn)))
 			conn.Close()
 		}

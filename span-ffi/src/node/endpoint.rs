@@ -48,6 +48,13 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
+/// An address of which no port is meant.
+impl From<IpAddr> for Endpoint {
+    fn from(address: IpAddr) -> Self {
+        Endpoint::from(SocketAddr::new(address, 0))
+    }
+}
+
 /// Reads an endpoint from a text such as `10.0.0.1:80` or `[fd00::1]:80`. No names are looked up. Any thread.
 ///
 /// SPAN_STATUS_ADDRESS_TEXT if the text is not an address with its port.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use span_node::node::{Event, MemberRef, NoEvent, PeerRef, StopReason};
 
-use super::{Node, give_descriptor, text};
+use super::{Endpoint, Node, give_descriptor, text};
 use crate::address::Path;
 use crate::boundary::read;
 use crate::key::Key;
@@ -66,6 +66,10 @@ pub struct NodeEvent {
     pub node_id: [c_char; SPAN_TEXT],
     /// Why.
     pub reason: [c_char; SPAN_TEXT],
+    /// The overlay address of the peer it is about, with port 0; family 0 if it has none.
+    pub address: Endpoint,
+    /// Reserved.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers and bytes, the first of which is the size.
@@ -84,6 +88,8 @@ impl NodeEvent {
             name: [0; SPAN_TEXT],
             node_id: [0; SPAN_TEXT],
             reason: [0; SPAN_TEXT],
+            address: Endpoint::default(),
+            reserved: 0,
         }
     }
 
@@ -95,7 +101,8 @@ impl NodeEvent {
     fn of_peer(kind: NodeEventKind, peer: &PeerRef) -> Self {
         let public_key = Key { bytes: *peer.public_key.as_bytes() };
         let node_id = text::array(peer.node_id.as_str());
-        NodeEvent { public_key, name: text::array(&peer.name), node_id, ..Self::new(kind) }
+        let address = peer.address.map_or(Endpoint::default(), Endpoint::from);
+        NodeEvent { public_key, name: text::array(&peer.name), node_id, address, ..Self::new(kind) }
     }
 
     /// The event in C's terms; `None` for one that has no number there yet.

@@ -213,7 +213,28 @@ pub unsafe extern "C" fn span_node_address(node: *const Node, address: *mut Endp
         read(node, |state| {
             let place = pointer::place(address)?;
             let status = state.started()?.node.status().map_err(|_| Status::Stopped)?;
-            place.write(Endpoint::from(std::net::SocketAddr::new(status.node.overlay_address, 0)));
+            place.write(Endpoint::from(status.node.overlay_address));
+            Ok(())
+        })
+    }
+}
+
+/// The overlay address of the member called `name`, this node included, with port 0: by its node name or its full host
+/// name, without regard to case, or by its id. A name is what a member says of itself, and only its key says who it is.
+///
+/// SPAN_STATUS_UNKNOWN_PEER if nobody is called so, or several are. SPAN_STATUS_STOPPED if the node has stopped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn span_node_resolve(
+    node: *const Node,
+    name: *const c_char,
+    address: *mut Endpoint,
+) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        read(node, |state| {
+            let (name, place) = (pointer::text(name)?, pointer::place(address)?);
+            let found = state.started()?.node.resolve(name).map_err(|_| Status::Stopped)?;
+            place.write(Endpoint::from(found.ok_or(Status::UnknownPeer)?));
             Ok(())
         })
     }

@@ -42,6 +42,7 @@ struct param {
     int optional;   /* NULL may be given */
     int alignment;
     size_t size;    /* of a struct that says it itself, else 0 */
+    size_t first;   /* the size of its first version */
     int read;       /* it is only read */
 };
 
@@ -170,7 +171,7 @@ static void sizes(struct world *w)
     for (f = functions; f < functions + FUNCTION_COUNT; f++) {
         for (i = 0; i < f->params; i++) {
             const struct param *p = &f->param[i];
-            const uint32_t wrong[] = {0, 4, (uint32_t)p->size - 8, 1 << 20, UINT32_MAX};
+            const uint32_t wrong[] = {0, 4, (uint32_t)p->first - 8, 1 << 20, UINT32_MAX};
             size_t at;
             if (p->size == 0)
                 continue;
@@ -180,6 +181,12 @@ static void sizes(struct world *w)
                 status = f->call(w, i, memory);
                 expect(f, "size", status == SPAN_STATUS_STRUCT_SIZE && *size == wrong[at], status);
             }
+            /* A program of yesterday, as far as the calls go that need nothing else. */
+            memset(memory, 0xee, sizeof memory);
+            *size = (uint32_t)p->first;
+            status = p->read ? SPAN_STATUS_OK : f->call(w, i, memory);
+            expect(f, "older", status == SPAN_STATUS_OK, status);
+            expect(f, "older", *size == p->first && *((uint8_t *)memory + p->first) == 0xee, status);
             /* A program of tomorrow. */
             memset(memory, 0, sizeof memory);
             *size = (uint32_t)p->size + 16;

@@ -71,9 +71,15 @@ static int readable(int fd, int milliseconds)
         EXPECT(SPAN_STATUS_OK, wait_);                                                                       \
     } while (0)
 
-static void wait_for_peer(const span_node *node, const char *name)
+static int same(const span_endpoint *one, const span_endpoint *other)
+{
+    return memcmp(one, other, sizeof *one) == 0;
+}
+
+static void wait_for_peer(const span_node *node, const span_node *peer, const char *name)
 {
     span_node_event event = {.size = sizeof event};
+    span_endpoint address;
     int fd;
     OK(span_node_event_fd(node, &fd));
     do {
@@ -81,6 +87,10 @@ static void wait_for_peer(const span_node *node, const char *name)
         OK(span_node_poll_event(node, &event));
     } while (event.kind != SPAN_NODE_EVENT_KIND_PEER_UP);
     ASSERT(strcmp(event.name, name) == 0 && strlen(event.node_id) > 0 && event.size == sizeof event);
+    OK(span_node_address(peer, &address));
+    ASSERT(same(&event.address, &address) && event.reserved == 0);
+    OK(span_node_resolve(node, event.node_id, &address));
+    ASSERT(same(&event.address, &address));
     close(fd);
 }
 
@@ -205,6 +215,24 @@ static void datagrams(const span_node *alice, const span_node *bob)
     span_datagrams_free(receiver);
 }
 
+static void names(const span_node *alice, const span_node *bob)
+{
+    span_endpoint address, found;
+    OK(span_node_address(bob, &address));
+    ASSERT(address.family == 6 && address.port == 0);
+    OK(span_node_resolve(alice, "bob", &found));
+    ASSERT(same(&found, &address));
+    OK(span_node_resolve(alice, "BOB.", &found));
+    ASSERT(same(&found, &address));
+    OK(span_node_resolve(bob, "bob", &found)); /* itself */
+    ASSERT(same(&found, &address));
+    memset(&found, 7, sizeof found);
+    EXPECT(SPAN_STATUS_UNKNOWN_PEER, span_node_resolve(alice, "carol", &found));
+    EXPECT(SPAN_STATUS_UNKNOWN_PEER, span_node_resolve(alice, "", &found));
+    EXPECT(SPAN_STATUS_UNKNOWN_PEER, span_node_resolve(alice, "bob\xff", &found)); /* not UTF-8 */
+    ASSERT(found.port == 0x0707);
+}
+
 static void status(const span_node *node)
 {
     char small[8] = "xxxxxxx", *text;
@@ -266,6 +294,7 @@ static void the_end(span_node *alice, span_node *bob)
     EXPECT(SPAN_STATUS_STOPPED, span_stream_write(client, &byte, 1, &count));
     EXPECT(SPAN_STATUS_STOPPED, span_node_status(alice, NULL, 0, &count));
     EXPECT(SPAN_STATUS_STOPPED, span_node_address(alice, &address));
+    EXPECT(SPAN_STATUS_STOPPED, span_node_resolve(alice, "bob", &address));
     OK(span_endpoint_parse("[fd00::1]:1", &address));
     EXPECT(SPAN_STATUS_STOPPED, span_node_connect(alice, &address, &client));
     do {
@@ -297,11 +326,12 @@ int main(void)
     ASSERT(length == strlen(token));
     alice = start("alice", 1);
     bob = start("bob", 2);
-    wait_for_peer(alice, "bob");
-    wait_for_peer(bob, "alice");
+    wait_for_peer(alice, bob, "bob");
+    wait_for_peer(bob, alice, "alice");
     EXPECT(SPAN_STATUS_NOT_STARTED, span_node_start(alice, NULL, 0));
     signals();
     status(alice);
+    names(alice, bob);
     streams(alice, bob);
     datagrams(alice, bob);
     the_end(alice, bob);

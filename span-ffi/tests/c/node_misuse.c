@@ -85,6 +85,7 @@ static void configurations(void)
     EXPECT(SPAN_STATUS_NOT_STARTED, span_node_status(node, NULL, 0, &length));
     OK(span_endpoint_parse("[fd00::1]:1", &endpoint));
     EXPECT(SPAN_STATUS_NOT_STARTED, span_node_connect(node, &endpoint, &stream));
+    EXPECT(SPAN_STATUS_NOT_STARTED, span_node_resolve(node, "bob", &endpoint));
     EXPECT(SPAN_STATUS_NOT_STARTED, span_node_stop(node));
     EXPECT(SPAN_STATUS_START, span_node_start(node, why, sizeof why));
     ASSERT(strstr(why, "cluster") != NULL);
@@ -204,6 +205,7 @@ static void after_the_end(void)
     EXPECT(SPAN_STATUS_NOT_STARTED, span_node_start(node, NULL, 0));
     EXPECT(SPAN_STATUS_STOPPED, span_node_status(node, NULL, 0, &count));
     EXPECT(SPAN_STATUS_STOPPED, span_node_address(node, &address));
+    EXPECT(SPAN_STATUS_STOPPED, span_node_resolve(node, "bob", &address));
     EXPECT(SPAN_STATUS_STOPPED, span_node_listen(node, &any, 0, &no_listener));
     EXPECT(SPAN_STATUS_STOPPED, span_node_datagrams(node, &any, &no_socket));
     EXPECT(SPAN_STATUS_STOPPED, span_node_connect(node, &address, &no_stream));

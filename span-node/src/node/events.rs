@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -75,6 +76,9 @@ pub struct PeerRef {
     pub node_id: NodeId,
     /// A name for people: node name, else host name, else id.
     pub name: String,
+    /// Its overlay address, if it has one that leads to it. A name is what a peer says of itself; its key has got it
+    /// the address.
+    pub address: Option<IpAddr>,
 }
 
 /// Why a node has ended.

@@ -117,8 +117,8 @@ impl Node {
         self.netstack.as_ref()
     }
 
-    /// The overlay address of the member called `name`, this node included: by its node name, its full host name
-    /// or its id, without regard to case. `None` if there is no such member, or if several are called so: a name is
+    /// The overlay address of the member called `name`, this node included: by its node name or its full host name,
+    /// without regard to case, or by its id. `None` if there is no such member, or if several are called so: a name is
     /// what a member says of itself, and only its key says who it is.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use span_core::mesh::{Known, Member, NodeId, PeerSpec};
 
 use super::events::{Event, MemberRef, PeerRef, Queue};
+use super::resolve::address;
 
 /// Tells who came and who went; both lists are ascending by node id.
 pub(super) fn tell_members(events: &Queue, before: &[Known], after: &[Known]) {
@@ -22,5 +23,10 @@ fn member_ref(member: &Member) -> MemberRef {
 
 /// The peer, as it is told of.
 pub(super) fn peer_ref(peer: &PeerSpec) -> PeerRef {
-    PeerRef { public_key: peer.public_key, node_id: peer.node_id.clone(), name: peer.label.clone() }
+    PeerRef {
+        public_key: peer.public_key,
+        node_id: peer.node_id.clone(),
+        name: peer.label.clone(),
+        address: address(peer),
+    }
 }

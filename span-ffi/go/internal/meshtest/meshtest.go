@@ -36,8 +36,8 @@ func Pair(t testing.TB) (alice, bob *span.Node) {
 	Check(t, err)
 	alice = start(t, token, "alice", "  serve: "+at+"\n", 1)
 	bob = start(t, token, "bob", "", 2)
-	WaitFor(t, alice, "bob")
-	WaitFor(t, bob, "alice")
+	WaitFor(t, alice, "bob", bob)
+	WaitFor(t, bob, "alice", alice)
 	return alice, bob
 }
 
@@ -66,14 +66,19 @@ func start(t testing.TB, token, name, serve string, address int) *span.Node {
 	return node
 }
 
-// WaitFor waits until the tunnel to the member of this name works.
-func WaitFor(t testing.TB, node *span.Node, name string) {
+// WaitFor waits until the tunnel to the member of this name works, which is that node.
+func WaitFor(t testing.TB, node *span.Node, name string, member *span.Node) {
 	t.Helper()
+	address, err := member.Address()
+	Check(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	for event, err := range node.Events(ctx) {
 		Check(t, err)
-		if event.Kind == span.EventPeerUp && event.Name == name && event.NodeID != "" && !event.PublicKey.IsZero() {
+		if event.Kind == span.EventPeerUp && event.Name == name {
+			if event.NodeID == "" || event.PublicKey.IsZero() || event.Address != address {
+				t.Fatalf("%+v", event)
+			}
 			return
 		}
 	}
