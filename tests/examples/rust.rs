@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use span_tests::mesh::{DISCOVERY, Mesh};
-use span_tests::programs::{cargo, root, target};
+use span_tests::mesh::{Cluster, DISCOVERY, Mesh, listens};
+use span_tests::programs::{self, cargo, root, target};
 use span_tests::traffic::{assert_ping, first_ping};
 use span_tests::{Namespace, eventually, holds, ready};
 
@@ -29,6 +29,25 @@ fn two_nodes_meet_over_a_transport_of_their_own() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.ends_with("over a transport of one's own\n"), "{said}");
+}
+
+/// A host that has the loopback interface alone, as a machine without a network does.
+#[test]
+fn two_programs_on_a_host_without_a_network_meet() {
+    if !ready() {
+        return;
+    }
+    let host = Namespace::new("alone");
+    let _discovery = host.spawn(programs::span(), ["discovery", "--listen", "127.0.0.1:3000"]);
+    listens(&host, "127.0.0.1:3000");
+    let cluster = Cluster::new(&["http://127.0.0.1:3000"]);
+    let program = example("join");
+    let program = program.to_str().expect("UTF-8");
+    let environment = [("SPAN_TOKEN", cluster.token.as_str())];
+    let mut one = host.spawn_with(program, ["one"], &environment);
+    let mut two = host.spawn_with(program, ["two"], &environment);
+    one.wait_for("one: hello from two\n", BOUND);
+    two.wait_for("two: hello from one\n", BOUND);
 }
 
 #[test]

@@ -122,6 +122,12 @@ impl Interfaces {
         })
     }
 
+    /// The loopback addresses of this host, on a link that is up: programs of this host alone reach it there.
+    pub fn loopback_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let up = |address: &&Address| self.link(address.interface).is_some_and(|link| link.up);
+        self.addresses.iter().filter(up).map(|address| address.prefix.addr()).filter(IpAddr::is_loopback)
+    }
+
     /// Whether `ip` is an address of this host.
     pub fn is_local(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.prefix.addr() == ip)
@@ -195,6 +201,12 @@ mod tests {
         host.links[2].carrier = false;
         let told: Vec<_> = host.routed_addresses().map(|address| address.prefix.to_string()).collect();
         assert_eq!(told, ["192.0.2.1/24", "2001:db8::1/64"]);
+        host.links.push(Link { loopback: true, ..link(4, "lo", None) });
+        host.addresses.extend([address(4, "127.0.0.1/8"), address(4, "::1/128"), address(4, "192.0.2.9/32")]);
+        let loopback: Vec<_> = host.loopback_addresses().map(|ip| ip.to_string()).collect();
+        assert_eq!(loopback, ["127.0.0.1", "::1"]);
+        host.links[3].up = false;
+        assert_eq!(host.loopback_addresses().count(), 0);
         assert!(host.is_local("198.51.100.1".parse().unwrap()));
         assert!(!host.is_local("198.51.100.2".parse().unwrap()));
     }

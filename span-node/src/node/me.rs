@@ -1,6 +1,6 @@
 //! What this node is, and what it tells the others about itself.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv6Net};
 use span_core::crypto::Suites;
@@ -48,7 +48,10 @@ impl Me {
             port: self.port,
             extra: &self.config.extra_endpoints,
         };
-        let endpoints = publish::endpoints(&reachable);
+        let mut endpoints = publish::endpoints(&reachable);
+        if endpoints.is_empty() && self.port != 0 {
+            endpoints = self.loopback(interfaces);
+        }
         let all = self.addresses(interfaces);
         Member {
             node_id: self.node_id.clone(),
@@ -90,6 +93,16 @@ impl Me {
         addresses.push(IpNet::V6(Ipv6Net::new_assert(self.address, self.overlay.prefix_len())));
         addresses.extend(self.config.addresses.iter().map(|address| IpNet::from(*address)));
         addresses
+    }
+
+    /// Where nodes on the same host reach this one although the host has no network.
+    fn loopback(&self, interfaces: &Interfaces) -> Vec<SocketAddr> {
+        let addresses = interfaces.loopback_addresses();
+        let endpoints: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, self.port)).collect();
+        match &self.config.endpoint_filters {
+            Some(filter) => filter.endpoints(&endpoints),
+            None => endpoints,
+        }
     }
 
     /// The addresses of the host's interfaces but the mesh's own.
