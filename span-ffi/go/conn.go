@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -116,6 +117,10 @@ func newConn(stream *C.span_stream) (*Conn, error) {
 			conn.reading.close()
 		}
 		C.span_stream_free(stream)
+		if err == ErrFailed {
+			// Nothing else can fail. A server that accepts goes on, because this one passes.
+			err = syscall.EMFILE
+		}
 		return nil, err
 	}
 	return conn, nil

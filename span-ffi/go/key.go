@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"encoding/base64"
+	"strings"
 	"unsafe"
 )
 
@@ -31,6 +32,9 @@ func GeneratePresharedKey() (Key, error) {
 // ParseKey reads a key from 44 characters of base64 or 64 hexadecimal digits.
 func ParseKey(text string) (Key, error) {
 	var key Key
+	if strings.IndexByte(text, 0) >= 0 {
+		return key, ErrKeyText // C would see the half of it
+	}
 	c := C.CString(text)
 	defer C.free(unsafe.Pointer(c))
 	err := result(C.span_key_parse(c, key.c()))

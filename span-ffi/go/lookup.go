@@ -79,6 +79,9 @@ func (s *Status) addressesOf(overlay netip.Addr) []netip.Addr {
 // resolve reads an address of the mesh, for a network of this kind, tcp or udp. Without a host it stands for all
 // addresses of the node.
 func (n *Node) resolve(ctx context.Context, kind, network, address string) (netip.AddrPort, error) {
+	if err := ctx.Err(); err != nil {
+		return netip.AddrPort{}, err
+	}
 	family, ok := strings.CutPrefix(network, kind)
 	if !ok || family != "" && family != "4" && family != "6" {
 		return netip.AddrPort{}, net.UnknownNetworkError(network)
@@ -98,7 +101,8 @@ func (n *Node) resolve(ctx context.Context, kind, network, address string) (neti
 			addresses[0] = netip.IPv4Unspecified()
 		}
 	} else if literal, err := netip.ParseAddr(host); err == nil {
-		addresses = []netip.Addr{literal.Unmap()}
+		// There is one link, so that a zone means nothing.
+		addresses = []netip.Addr{literal.Unmap().WithZone("")}
 	} else if addresses, err = n.lookup(host, family); err != nil {
 		return netip.AddrPort{}, err
 	}

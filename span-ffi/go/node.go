@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -63,14 +64,21 @@ func GenerateToken(services ...string) (string, error) {
 	for _, service := range services {
 		urls += service + " "
 	}
+	if strings.IndexByte(urls, 0) >= 0 {
+		return "", ErrInvalid // C would see the half of it
+	}
 	c := C.CString(urls)
 	defer C.free(unsafe.Pointer(c))
-	text := make([]byte, 8192)
-	var length C.size_t
-	if err := result(C.span_token_generate(c, cChars(text), C.size_t(len(text)), &length)); err != nil {
-		return "", err
+	for room := 1024; ; room *= 2 {
+		text := make([]byte, room)
+		var length C.size_t
+		if err := result(C.span_token_generate(c, cChars(text), C.size_t(room), &length)); err != nil {
+			return "", err
+		}
+		if int(length) < room {
+			return string(text[:length]), nil
+		}
 	}
-	return string(text[:length]), nil
 }
 
 // Start makes and starts a node. It does not wait for other members; events tell of them. Close the node in the end.
@@ -96,6 +104,9 @@ func start(config NodeConfig) (*Node, error) {
 	for text, place := range map[*string]**C.char{
 		&config.Configuration: &c.configuration, &config.Token: &c.token, &config.Name: &c.name,
 	} {
+		if strings.IndexByte(*text, 0) >= 0 {
+			return nil, ErrInvalid // C would see the half of it
+		}
 		if *text != "" {
 			*place = C.CString(*text)
 			defer C.free(unsafe.Pointer(*place))

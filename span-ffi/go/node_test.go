@@ -199,6 +199,38 @@ func TestListenersEnd(t *testing.T) {
 	}
 }
 
+// A server outlives that its process has as many files open as it may: net/http waits and accepts again.
+func TestAcceptingGoesOnAfterDescriptorsWereShort(t *testing.T) {
+	alice, bob := meshtest.Pair(t)
+	listener, err := bob.Listen("tcp", ":7")
+	check(t, err)
+	defer listener.Close()
+	dial := func() {
+		conn, err := alice.Dial("tcp", "bob:7")
+		check(t, err)
+		t.Cleanup(func() { conn.Close() })
+	}
+	dial()
+
+	free, err := os.Open("/dev/null")
+	check(t, err)
+	var before syscall.Rlimit
+	check(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	none := syscall.Rlimit{Cur: uint64(free.Fd()), Max: before.Max}
+	check(t, free.Close())
+	check(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	_, short := listener.Accept()
+	check(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+	var temporary interface{ Temporary() bool }
+	if !errors.Is(short, syscall.EMFILE) || !errors.As(short, &temporary) || !temporary.Temporary() {
+		t.Fatal(short)
+	}
+	dial()
+	accepted, err := listener.Accept()
+	check(t, err)
+	check(t, accepted.Close())
+}
+
 func TestDialingFailsAsInPackageNet(t *testing.T) {
 	alice, bob := meshtest.Pair(t)
 	var (
@@ -236,6 +268,9 @@ func TestDialingFailsAsInPackageNet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := alice.DialContext(ctx, "udp", "bob:80"); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &op) {
+		t.Fatal(err)
+	}
 	cancelled, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if _, err := alice.DialContext(cancelled, "tcp", net.JoinHostPort(there.String(), "80")); !errors.Is(err, context.Canceled) {
@@ -249,6 +284,13 @@ func TestDatagramsArrive(t *testing.T) {
 	check(t, err)
 	client, err := alice.Dial("udp4", "bob:domain")
 	check(t, err)
+	own, err := alice.Address()
+	check(t, err)
+	zoned, err := bob.Dial("udp", netip.AddrPortFrom(own.WithZone("any"), 9).String())
+	if err != nil || zoned.RemoteAddr().(*net.UDPAddr).Zone != "" {
+		t.Fatal(err, "answers come without a zone")
+	}
+	check(t, zoned.Close())
 	buffer := make([]byte, 100)
 	for _, text := range []string{"question", "", strings.Repeat("long", 100)} {
 		_, err = client.Write([]byte(text))
@@ -436,6 +478,25 @@ func TestEventsLastAsLongAsTheContext(t *testing.T) {
 	}
 }
 
+func TestTokensHaveRoomForTheirServices(t *testing.T) {
+	service := "https://" + strings.Repeat("name.", 40) + "example.org"
+	for many := range 17 {
+		token, err := span.GenerateToken(slices.Repeat([]string{service}, many)...)
+		if err != nil || len(token) < many*len(service) || !strings.HasPrefix(token, "span1.") {
+			t.Fatal(many, token, err)
+		}
+	}
+	long := "https://" + strings.Repeat("x", 20_000) + ".example.org"
+	if token, err := span.GenerateToken(long); err == nil && len(token) < len(long) {
+		t.Fatal(token)
+	}
+	for _, service := range []string{"no URL", "http://127.0.0.1:3000\x00more"} {
+		if _, err := span.GenerateToken(service); err != span.ErrInvalid {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestNodesThatCannotBe(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var config *span.ConfigError
@@ -444,6 +505,11 @@ func TestNodesThatCannotBe(t *testing.T) {
 	}
 	if _, err := span.Start(ctx, span.NodeConfig{Ephemeral: true, Netstack: true}); !errors.Is(err, span.ErrStart) {
 		t.Fatal(err)
+	}
+	for _, config := range []span.NodeConfig{{Name: "a\x00b"}, {Token: "\x00"}, {Configuration: "name: a\n\x00"}} {
+		if _, err := span.Start(ctx, config); err != span.ErrInvalid {
+			t.Fatal(err)
+		}
 	}
 	cancel()
 	if _, err := span.Start(ctx, span.NodeConfig{Ephemeral: true, Netstack: true}); err != context.Canceled {

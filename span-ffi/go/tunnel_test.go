@@ -177,6 +177,9 @@ func TestMistakesAreErrors(t *testing.T) {
 	if _, err := ParseKey("not a key"); err != ErrKeyText || err.Error() == "" {
 		t.Fatal(err)
 	}
+	if _, err := ParseKey(key(1).String() + "\x00more"); err != ErrKeyText {
+		t.Fatal(err)
+	}
 	if _, err := NewTunnel(TunnelConfig{Ciphers: []Cipher{99}}); err != ErrInvalid {
 		t.Fatal(err)
 	}

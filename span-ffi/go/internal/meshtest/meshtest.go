@@ -34,7 +34,7 @@ func Pair(t testing.TB) (alice, bob *span.Node) {
 	Check(t, discovery.Close())
 	token, err := span.GenerateToken("http://" + at)
 	Check(t, err)
-	alice = start(t, token, "alice", "  serve: "+at+"\n", 1)
+	alice = start(t, token, "alice", "discovery:\n  serve: "+at+"\n", 1)
 	bob = start(t, token, "bob", "", 2)
 	WaitFor(t, alice, "bob", bob)
 	WaitFor(t, bob, "alice", alice)
@@ -47,8 +47,7 @@ func start(t testing.TB, token, name, serve string, address int) *span.Node {
 	Check(t, err)
 	defer socket.Close()
 	node, err := span.Start(context.Background(), span.NodeConfig{
-		Configuration: fmt.Sprintf("apiVersion: span/v1\nkind: NodeConfig\naddresses: [10.9.0.%d]\n"+
-			"discovery:\n  bypassMesh: false\n%s", address, serve),
+		Configuration:   fmt.Sprintf("apiVersion: span/v1\nkind: NodeConfig\naddresses: [10.9.0.%d]\n%s", address, serve),
 		Token:           token,
 		Name:            name,
 		Endpoints:       []netip.AddrPort{socket.LocalAddr().(*net.UDPAddr).AddrPort()},
