@@ -3,13 +3,18 @@
 //! Builds `libspan.so` as it is released and a C program's code on top of it, then lets both sides do the same
 //! work in turn, in batches of 32 packets. The figures are the best round of each. Where Go is installed, the Go
 //! module follows, in the same way, with other sizes of batches and the cost of a call besides.
+//!
+//! Rust is measured twice. *Rust* keeps books as C does: a list says of each packet where it stands and whom it is for or
+//! where it came from, packets that fit together are found in it, and another list says what became of each. *Bare* has
+//! no list: it knows that all packets have one length, one peer and one path, and keeps no result but their number. That
+//! is the least that can be done, and all that is above it is what books cost in either language.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant as Clock;
-use std::{env, fs, mem, ptr};
+use std::{array, env, fs, mem, ptr};
 
 use span_core::crypto::Suite;
 use span_core::key::PrivateKey;
@@ -28,7 +33,8 @@ fn main() {
     let c = Library::build();
     // What Go is compared with.
     let mut rust = Vec::new();
-    println!("{:<52} {:>6}  {:>6}    ratio", format!("batches of {BATCH}, ns for a packet"), "Rust", "C");
+    let title = format!("batches of {BATCH}, ns for a packet");
+    println!("{title:<52} {:>6}  {:>6}  {:>6}   to Rust  to bare", "bare", "Rust", "C");
     for (cipher, suite) in [(0, Suite::ChaCha20Poly1305), (1, Suite::Aes256Gcm)] {
         for len in [64, 512, 1420] {
             let datagram = Sealer::slot_len(len, 1420);
@@ -43,69 +49,76 @@ fn main() {
     go(&rust);
 }
 
-/// Measures one length in one layout. Returns what Rust takes to seal to a peer and to open.
-fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, stride: usize) -> [f64; 2] {
+/// Who does the work.
+#[derive(Clone, Copy)]
+enum Side {
+    Bare,
+    Rust,
+    C,
+}
+
+/// Measures one length in one layout. Returns what sealing to a peer and opening take, bare and in Rust.
+fn measure(c: &Library, cipher: u32, suite: Suite, layout: &str, len: usize, stride: usize) -> [[f64; 2]; 2] {
     let datagram = Sealer::slot_len(len, 1420);
     let mut rust = Pair::new(suite);
     let there = (c.new)(cipher);
     assert!(!there.is_null(), "two tunnels in C");
     let mut arena = vec![0; BATCHES * BATCH * stride];
-    let mut best = [[f64::INFINITY; 2]; 3];
+    let mut best = [[f64::INFINITY; 3]; 3];
     for _ in 0..ROUNDS {
-        for side in [0, 1] {
+        for side in [Side::Bare, Side::Rust, Side::C] {
             // What is sealed has no headers to look at any more.
             for lookup in [false, true] {
                 fill(&mut arena, stride, len);
                 let start = Clock::now();
                 for batch in arena.chunks_exact_mut(BATCH * stride) {
-                    let sealed = if side == 0 {
-                        rust.seal(black_box(&mut *batch), stride, datagram, lookup)
-                    } else {
-                        (c.seal)(
-                            there,
-                            black_box(&mut *batch).as_mut_ptr(),
-                            batch.len(),
-                            stride,
-                            len,
-                            lookup.into(),
-                        )
+                    let batch = black_box(batch);
+                    let sealed = match side {
+                        Side::Bare => rust.seal_bare(batch, stride, datagram, lookup),
+                        Side::Rust => rust.seal(batch, stride, len, lookup),
+                        Side::C => {
+                            let (arena, room) = (batch.as_mut_ptr(), batch.len());
+                            (c.seal)(there, arena, room, stride, len, lookup.into())
+                        }
                     };
                     assert_eq!(sealed, BATCH);
                 }
-                note(&mut best[usize::from(lookup)][side], start);
+                note(&mut best[usize::from(lookup)][side as usize], start);
             }
             let start = Clock::now();
             for batch in arena.chunks_exact_mut(BATCH * stride) {
-                let opened = if side == 0 {
-                    rust.open(black_box(&mut *batch), stride, datagram)
-                } else {
-                    (c.open)(there, black_box(&mut *batch).as_mut_ptr(), batch.len(), stride, datagram)
+                let batch = black_box(batch);
+                let opened = match side {
+                    Side::Bare => rust.open_bare(batch, stride, datagram),
+                    Side::Rust => rust.open(batch, stride, datagram),
+                    Side::C => (c.open)(there, batch.as_mut_ptr(), batch.len(), stride, datagram),
                 };
                 assert_eq!(opened, BATCH);
             }
-            note(&mut best[2][side], start);
+            note(&mut best[2][side as usize], start);
         }
     }
     (c.free)(there);
-    for (work, [rust, c]) in ["seal to a peer", "seal by address", "open"].into_iter().zip(best) {
+    for (work, [bare, rust, c]) in ["seal to a peer", "seal by address", "open"].into_iter().zip(best) {
         println!(
-            "{:<17} {len:>4} B {layout:<12} {work:<15} {rust:>6.1}  {c:>6.1}    {:.3}",
+            "{:<17} {len:>4} B {layout:<12} {work:<15} {bare:>6.1}  {rust:>6.1}  {c:>6.1}   {:>7.3}  {:>7.3}",
             suite.name(),
-            rust / c
+            rust / c,
+            bare / c
         );
     }
-    [best[0][0], best[2][0]]
+    [best[0], best[2]].map(|[bare, rust, _]| [bare, rust])
 }
 
 /// Measures the Go module.
-fn go(rust: &[(usize, [f64; 2])]) {
+fn go(rust: &[(usize, [[f64; 2]; 2])]) {
     if Command::new("go").arg("version").output().is_err() {
         println!("not run: Go is not installed");
         return;
     }
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
-    let mut install = Command::new(env!("CARGO"));
+    let mut install = cargo();
     install.args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--prefix"]).arg(&prefix);
     run(install.env(
         "CARGO_TARGET_DIR",
@@ -132,16 +145,18 @@ fn go(rust: &[(usize, [f64; 2])]) {
         let at = line.iter().position(|word| *word == unit).expect("a figure");
         line[at - 1].parse().expect("a number")
     };
-    println!("\n{:<52} {:>6}  {:>6}    ratio", "", "Rust", "Go");
+    println!("\n{:<52} {:>6}  {:>6}  {:>6}   to Rust  to bare", "", "bare", "Rust", "Go");
     for (row, (work, unit)) in
         [("seal to a peer", "seal-ns/packet"), ("open", "open-ns/packet")].into_iter().enumerate()
     {
         for (len, rust) in rust {
             let go = figure(&format!("BenchmarkBatches/{len}/{BATCH}"), unit);
+            let [bare, rust] = rust[row];
             println!(
-                "chacha20-poly1305 {len:>4} B side by side {work:<15} {:>6.1}  {go:>6.1}    {:.3}",
-                rust[row],
-                rust[row] / go
+                "chacha20-poly1305 {len:>4} B side by side {work:<15} {bare:>6.1}  {rust:>6.1}  {go:>6.1}   {:>7.3}  \
+                 {:>7.3}",
+                rust / go,
+                bare / go
             );
         }
     }
@@ -181,6 +196,35 @@ struct Pair {
     bob: Tunnel,
     bob_at_alice: PeerId,
     alice_path: path::Path,
+    /// What became of the batch sealed last.
+    sealed: Vec<Sealed>,
+    /// What became of the batch opened last, with ranges within the arena.
+    opened: Vec<Inbound>,
+}
+
+/// A packet to be sealed.
+#[derive(Clone, Copy)]
+struct Packet {
+    at: u32,
+    len: u32,
+    /// Left to the allowed IPs if none.
+    peer: Option<PeerId>,
+}
+
+/// A datagram to be sent.
+struct Sealed {
+    at: u32,
+    len: u32,
+    peer: PeerId,
+    path: path::Path,
+}
+
+/// A datagram that arrived.
+#[derive(Clone, Copy)]
+struct Received {
+    at: u32,
+    len: u32,
+    path: path::Path,
 }
 
 impl Pair {
@@ -200,11 +244,107 @@ impl Pair {
         let ((mut alice, bob_at_alice), (mut bob, _)) = (end(1, 2), end(2, 1));
         alice.device_mut().initiate(NOW, bob_at_alice);
         while carry(&mut alice, &mut bob, &paths[0]) + carry(&mut bob, &mut alice, &paths[1]) > 0 {}
-        Self { alice, bob, bob_at_alice, alice_path: paths[0] }
+        let (sealed, opened) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        Self { alice, bob, bob_at_alice, alice_path: paths[0], sealed, opened }
+    }
+
+    /// Tells of each packet what it is, and seals them.
+    #[inline(never)]
+    fn seal(&mut self, batch: &mut [u8], stride: usize, len: usize, lookup: bool) -> usize {
+        let peer = (!lookup).then_some(self.bob_at_alice);
+        let packets: [Packet; BATCH] = array::from_fn(|i| Packet {
+            at: (i * stride + Sealer::PLAINTEXT_AT) as u32,
+            len: len as u32,
+            peer,
+        });
+        self.sealed.clear();
+        self.seal_packets(batch, black_box(&packets));
+        let last = black_box(&self.sealed).last().expect("a packet");
+        assert!(last.at as usize == batch.len() - stride && last.len as usize == Sealer::slot_len(len, 1420));
+        assert!(last.peer == self.bob_at_alice && last.path.remote().is_some());
+        self.sealed.len()
+    }
+
+    fn seal_packets(&mut self, arena: &mut [u8], packets: &[Packet]) {
+        let mut rest = packets;
+        while let Some(first) = rest.first() {
+            let destination = destination(arena, first);
+            let peer = first.peer.unwrap_or_else(|| self.alice.route(destination.into()).expect("a peer"));
+            let Outbound::Ready(sending) = self.alice.outbound(NOW, peer) else { return };
+            let path = *sending.path;
+            let (mut sealed, mut bytes) = (0, 0);
+            // As long as they go to the same peer, and of these as many as stand side by side.
+            while let Some(first) = rest.first()
+                && first.peer.map_or_else(|| self::destination(arena, first) == destination, |it| it == peer)
+            {
+                let slot_len = Sealer::slot_len(first.len as usize, 1420);
+                let start = first.at as usize - Sealer::PLAINTEXT_AT;
+                let mut at = first.at as usize;
+                let joins = |next: &&Packet| {
+                    at += slot_len;
+                    next.at as usize == at
+                        && next.len == first.len
+                        && next.peer == first.peer
+                        && (next.peer.is_some() || self::destination(arena, next) == destination)
+                };
+                let count = 1 + rest[1..].iter().take_while(joins).count();
+                let (run, behind) = rest.split_at(count);
+                rest = behind;
+                let slots = &mut arena[start..][..count * slot_len];
+                sending.sealer.seal_burst(slots, slot_len).expect("a fresh session");
+                self.sealed.extend(run.iter().map(|packet| Sealed {
+                    at: packet.at - Sealer::PLAINTEXT_AT as u32,
+                    len: slot_len as u32,
+                    peer,
+                    path,
+                }));
+                sealed += count;
+                bytes += count * slot_len;
+            }
+            self.alice.sent(NOW, peer, sealed as u32, bytes as u64);
+        }
+    }
+
+    /// Tells of each datagram what it is, and opens them.
+    #[inline(never)]
+    fn open(&mut self, batch: &mut [u8], stride: usize, datagram: usize) -> usize {
+        let path = self.alice_path;
+        let datagrams: [Received; BATCH] =
+            array::from_fn(|i| Received { at: (i * stride) as u32, len: datagram as u32, path });
+        self.opened.clear();
+        let opened = self.open_datagrams(batch, black_box(&datagrams));
+        black_box(&self.opened);
+        opened
+    }
+
+    fn open_datagrams(&mut self, arena: &mut [u8], datagrams: &[Received]) -> usize {
+        let mut packets = 0;
+        let mut rest = datagrams;
+        while let Some(first) = rest.first() {
+            let (start, len) = (first.at as usize, first.len as usize);
+            let mut at = start;
+            let joins = |next: &&Received| {
+                at += len;
+                next.at as usize == at && next.len == first.len && next.path == first.path
+            };
+            let count = 1 + rest[1..].iter().take_while(joins).count();
+            rest = &rest[count..];
+            let (burst, opened) = (&mut arena[start..][..count * len], &mut self.opened);
+            self.bob.handle_burst(NOW, &first.path, burst, len, &mut |inbound| {
+                opened.push(match inbound {
+                    Inbound::Packet { peer, range } => {
+                        packets += 1;
+                        Inbound::Packet { peer, range: start + range.start..start + range.end }
+                    }
+                    other => other,
+                });
+            });
+        }
+        packets
     }
 
     #[inline(never)]
-    fn seal(&mut self, batch: &mut [u8], stride: usize, datagram: usize, lookup: bool) -> usize {
+    fn seal_bare(&mut self, batch: &mut [u8], stride: usize, datagram: usize, lookup: bool) -> usize {
         let mut peer = self.bob_at_alice;
         if lookup {
             let to = *batch[Sealer::PLAINTEXT_AT + 16..].first_chunk::<4>().expect("a packet");
@@ -223,7 +363,7 @@ impl Pair {
     }
 
     #[inline(never)]
-    fn open(&mut self, batch: &mut [u8], stride: usize, datagram: usize) -> usize {
+    fn open_bare(&mut self, batch: &mut [u8], stride: usize, datagram: usize) -> usize {
         let mut opened = 0;
         let each = &mut |inbound| opened += usize::from(matches!(inbound, Inbound::Packet { .. }));
         if stride == datagram {
@@ -235,6 +375,11 @@ impl Pair {
         }
         opened
     }
+}
+
+/// Where a packet over IPv4 goes to.
+fn destination(arena: &[u8], packet: &Packet) -> [u8; 4] {
+    *arena[packet.at as usize + 16..].first_chunk().expect("a packet")
 }
 
 #[derive(Default)]
@@ -274,8 +419,7 @@ impl Library {
         let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
         let work = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let target = work.parent().expect("the directory of all that is built");
-        let mut cargo = Command::new(env!("CARGO"));
-        run(cargo.args(["build", "--quiet", "--release", "-p", "span-ffi", "--target-dir"]).arg(target));
+        run(cargo().args(["build", "--quiet", "--release", "-p", "span-ffi", "--target-dir"]).arg(target));
         fs::copy(target.join("release/libspan.so"), work.join("libspan.so.0")).expect("the library");
         let ours = work.join("ratio.so");
         run(Command::new("cc")
@@ -316,6 +460,20 @@ impl Library {
             }
         }
     }
+}
+
+/// Cargo as it was called by hand: told of a package, as this program is, build scripts would take that for a change, and
+/// all that stands on them would be built again.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+    for (name, _) in env::vars_os() {
+        let told =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
+        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 fn run(command: &mut Command) {

@@ -2,11 +2,11 @@
 
 use span_core::path;
 use span_core::time::Instant;
-use span_core::wireguard::Inbound;
+use span_core::wireguard::{Inbound, PeerId};
 
 use super::drops::DropReason;
 use super::packet::{Packet, PacketResult, SPAN_DATAGRAM_MAX};
-use super::peers::SPAN_PEER_NONE;
+use super::peers::{Names, SPAN_PEER_NONE};
 use super::{State, Tunnel};
 use crate::address::Path;
 use crate::boundary::change;
@@ -54,24 +54,19 @@ impl State {
         let mut opened = 0;
         // The path translated last: datagrams come in runs.
         let mut known: Option<(Path, path::Path)> = None;
+        // The sender named last.
+        let mut sender: Option<(PeerId, u64)> = None;
         let mut rest = datagrams;
         while let Some(first) = rest.first() {
             let (at, len) = (first.at as usize, first.len as usize);
-            let path = match known {
-                Some((from, path)) if from == first.path => Ok(path),
-                Some(_) | None => match first.path.to_core() {
-                    Ok(Some(path)) => {
-                        known = Some((first.path, path));
-                        Ok(path)
-                    }
-                    Ok(None) | Err(_) => Err(PacketResult::Path),
-                },
-            };
+            if !known.as_ref().is_some_and(|(from, _)| from.is(&first.path)) {
+                known = first.path.to_core().ok().flatten().map(|path| (first.path, path));
+            }
             let stands = (1..=SPAN_DATAGRAM_MAX).contains(&len) && at + len <= arena.len();
-            let path = match path {
-                Ok(path) if stands => path,
-                refused => {
-                    rest[0].finish(refused.err().filter(|_| stands).unwrap_or(PacketResult::Length));
+            let path = match &known {
+                Some((_, path)) if stands => path,
+                _ => {
+                    rest[0].finish(if stands { PacketResult::Path } else { PacketResult::Length });
                     rest = &mut rest[1..];
                     continue;
                 }
@@ -81,7 +76,7 @@ impl State {
             let joins = |next: &&Packet| {
                 let joins = next.at as usize == end
                     && next.len == first.len
-                    && next.path == first.path
+                    && next.path.is(&first.path)
                     && end + len <= arena.len();
                 end += len;
                 joins
@@ -92,43 +87,39 @@ impl State {
             let burst = &mut arena[at..at + count * len];
             let names = &self.names;
             let mut run = run.iter_mut();
-            self.tunnel.handle_burst(now, &path, burst, len, &mut |inbound| {
-                if let Some(datagram) = run.next() {
-                    opened += usize::from(matches!(inbound, Inbound::Packet { .. }));
-                    report(datagram, at, inbound, |peer| names.name(peer));
-                }
+            self.tunnel.handle_burst(now, path, burst, len, &mut |inbound| {
+                let Some(datagram) = run.next() else { return };
+                let Inbound::Packet { peer, range } = inbound else {
+                    return report(datagram, &inbound, names);
+                };
+                let name = match sender {
+                    Some((id, name)) if id == peer => name,
+                    Some(_) | None => names.name(peer),
+                };
+                sender = Some((peer, name));
+                datagram.at = (at + range.start) as u32;
+                datagram.len = (range.end - range.start) as u32;
+                datagram.peer = name;
+                datagram.finish(PacketResult::Packet);
+                opened += 1;
             });
         }
         opened
     }
 }
 
-#[inline]
-fn report(
-    datagram: &mut Packet,
-    burst_at: usize,
-    inbound: Inbound,
-    name: impl Fn(span_core::wireguard::PeerId) -> u64,
-) {
-    match inbound {
-        Inbound::Packet { peer, range } => {
-            datagram.at = (burst_at + range.start) as u32;
-            datagram.len = range.len() as u32;
-            datagram.peer = name(peer);
-            datagram.finish(PacketResult::Packet);
-        }
-        Inbound::Keepalive { peer } => {
-            datagram.peer = name(peer);
-            datagram.finish(PacketResult::Keepalive);
-        }
-        Inbound::Handshake => {
-            datagram.peer = SPAN_PEER_NONE;
-            datagram.finish(PacketResult::Handshake);
-        }
+/// Says what became of a datagram that has not become a packet.
+#[cold]
+fn report(datagram: &mut Packet, inbound: &Inbound, names: &Names) {
+    let (peer, result, reason) = match inbound {
+        Inbound::Packet { peer, .. } => (names.name(*peer), PacketResult::Packet, 0),
+        Inbound::Keepalive { peer } => (names.name(*peer), PacketResult::Keepalive, 0),
+        Inbound::Handshake => (SPAN_PEER_NONE, PacketResult::Handshake, 0),
         Inbound::Dropped(reason) => {
-            datagram.peer = SPAN_PEER_NONE;
-            datagram.finish(PacketResult::Dropped);
-            datagram.reason = DropReason::from_core(reason) as u32;
+            (SPAN_PEER_NONE, PacketResult::Dropped, DropReason::from_core(*reason) as u32)
         }
-    }
+    };
+    datagram.peer = peer;
+    datagram.finish(result);
+    datagram.reason = reason;
 }

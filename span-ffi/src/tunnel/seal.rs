@@ -53,71 +53,53 @@ impl State {
     fn seal(&mut self, now: Instant, arena: &mut [u8], packets: &mut [Packet]) -> usize {
         let mut sealed = 0;
         let mut rest = packets;
-        while let Some(first) = rest.first() {
-            let target = self.target(arena, first);
-            // Those behind it that go to the same peer for the same reason.
-            let mut count = 1;
-            if target.is_ok() {
-                let together = |next: &Packet| {
-                    next.peer == first.peer
-                        && self.slot_len(arena, next).is_some()
-                        && (next.peer != SPAN_PEER_NONE
-                            || same_destination(plain(arena, first), plain(arena, next)))
-                };
-                count += rest[1..].iter().take_while(|next| together(next)).count();
-            }
-            let (group, behind) = rest.split_at_mut(count);
-            rest = behind;
-            match target {
-                Ok(peer) => sealed += self.seal_group(now, peer, arena, group),
-                Err(result) => group.iter_mut().for_each(|packet| packet.finish(result)),
-            }
+        while let Some(first) = rest.first_mut() {
+            let taken = match self.target(arena, first) {
+                Ok((peer, target)) => {
+                    let group = self.seal_group(now, peer, &target, arena, rest);
+                    sealed += group.sealed;
+                    group.taken
+                }
+                Err(result) => {
+                    first.finish(result);
+                    1
+                }
+            };
+            rest = &mut rest[taken..];
         }
         sealed
     }
 
-    /// The length of the packet's slot, if it stands in the arena.
-    #[inline]
-    fn slot_len(&self, arena: &[u8], packet: &Packet) -> Option<usize> {
-        let (at, len) = (packet.at as usize, packet.len as usize);
-        if len == 0 || len > SPAN_PACKET_MAX || at < SPAN_HEADROOM {
-            return None;
-        }
-        let slot_len = Sealer::slot_len(len, self.mtu);
-        (at - SPAN_HEADROOM + slot_len <= arena.len()).then_some(slot_len)
-    }
-
-    /// The peer a packet goes to.
-    fn target(&self, arena: &[u8], packet: &Packet) -> Result<PeerId, PacketResult> {
-        self.slot_len(arena, packet).ok_or(PacketResult::Length)?;
+    /// The peer a packet goes to, and what others that go there with it have in common.
+    fn target(&self, arena: &[u8], packet: &Packet) -> Result<(PeerId, Target), PacketResult> {
+        slot_len(arena, packet, self.mtu).ok_or(PacketResult::Length)?;
         if packet.peer == SPAN_PEER_NONE {
             let destination = destination(plain(arena, packet)).ok_or(PacketResult::NotIp)?;
-            self.tunnel.route(destination).ok_or(PacketResult::NoRoute)
+            let peer = self.tunnel.route(destination).ok_or(PacketResult::NoRoute)?;
+            Ok((peer, Target::Address(destination)))
         } else {
-            self.names.id(packet.peer).map_err(|_| PacketResult::UnknownPeer)
+            let peer = self.names.id(packet.peer).map_err(|_| PacketResult::UnknownPeer)?;
+            Ok((peer, Target::Peer(packet.peer)))
         }
     }
 
-    /// Seals packets to one peer, or stages them. Returns how many are sealed.
-    fn seal_group(&mut self, now: Instant, peer: PeerId, arena: &mut [u8], group: &mut [Packet]) -> usize {
+    /// Seals the packets at the front that go to the target, or stages them. The first is one of them.
+    fn seal_group(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        target: &Target,
+        arena: &mut [u8],
+        packets: &mut [Packet],
+    ) -> Group {
         let (name, mtu) = (self.names.name(peer), self.mtu);
-        let (mut sealed, mut bytes) = (0, 0);
-        let mut rest = group;
+        let mut group = Group { taken: 0, sealed: 0 };
         match self.tunnel.outbound(now, peer) {
             Outbound::Ready(sending) => {
                 let path = Path::from(sending.path);
-                while let Some(first) = rest.first() {
-                    let len = first.len as usize;
-                    let slot_len = Sealer::slot_len(len, mtu);
-                    let start = first.at as usize - SPAN_HEADROOM;
-                    // As many as stand where the datagrams of one message would.
-                    let mut end = start + slot_len;
-                    let joins = |next: &&Packet| {
-                        let joins = next.len as usize == len && next.at as usize - SPAN_HEADROOM == end;
-                        end += slot_len;
-                        joins
-                    };
-                    let count = 1 + rest[1..].iter().take_while(joins).count();
+                let mut bytes = 0;
+                let mut rest = &mut *packets;
+                while let Some(Run { count, start, len, slot_len }) = Run::first(arena, rest, target, mtu) {
                     let slots = &mut arena[start..start + count * slot_len];
                     clear_padding(slots, slot_len, len);
                     if sending.sealer.seal_burst(slots, slot_len).is_err() {
@@ -127,30 +109,112 @@ impl State {
                     let (run, behind) = rest.split_at_mut(count);
                     rest = behind;
                     for packet in run {
-                        packet.at -= SPAN_HEADROOM as u32;
-                        packet.len = slot_len as u32;
-                        packet.peer = name;
-                        packet.path = path;
-                        packet.finish(PacketResult::Data);
+                        *packet = Packet {
+                            at: packet.at - SPAN_HEADROOM as u32,
+                            len: slot_len as u32,
+                            peer: name,
+                            path,
+                            result: PacketResult::Data as u32,
+                            reason: 0,
+                        };
                     }
-                    sealed += count;
+                    group.sealed += count;
                     bytes += count * slot_len;
                 }
-                self.tunnel.sent(now, peer, sealed as u32, bytes as u64);
+                self.tunnel.sent(now, peer, group.sealed as u32, bytes as u64);
+                group.taken = group.sealed;
             }
             Outbound::Stage | Outbound::NoPath => {}
             Outbound::Gone => {
-                rest.iter_mut().for_each(|packet| packet.finish(PacketResult::UnknownPeer));
-                return 0;
+                packets[0].finish(PacketResult::UnknownPeer);
+                return Group { taken: 1, sealed: 0 };
             }
         }
-        for packet in rest {
+        for packet in &mut packets[group.taken..] {
+            if slot_len(arena, packet, mtu).is_none() || !target.is_of(arena, packet) {
+                break;
+            }
             self.tunnel.stage(now, peer, plain(arena, packet));
             packet.peer = name;
             packet.finish(PacketResult::Staged);
+            group.taken += 1;
         }
-        sealed
+        group
     }
+}
+
+/// What packets that go to the same peer for the same reason have in common.
+enum Target {
+    /// The caller named the peer.
+    Peer(u64),
+    /// The caller left it to the allowed IPs.
+    Address(IpAddr),
+}
+
+impl Target {
+    /// Whether a packet that stands in the arena is one of them.
+    #[inline]
+    fn is_of(&self, arena: &[u8], packet: &Packet) -> bool {
+        match self {
+            Target::Peer(name) => packet.peer == *name,
+            Target::Address(destination) => {
+                packet.peer == SPAN_PEER_NONE && goes_to(plain(arena, packet), *destination)
+            }
+        }
+    }
+}
+
+/// What became of the packets to one peer.
+struct Group {
+    /// How many there were.
+    taken: usize,
+    /// How many of them have become datagrams.
+    sealed: usize,
+}
+
+/// Packets that stand where the datagrams of one message would, and can be sealed at once.
+struct Run {
+    count: usize,
+    /// Where the first datagram begins in the arena.
+    start: usize,
+    /// The length of each packet.
+    len: usize,
+    /// The length of each datagram.
+    slot_len: usize,
+}
+
+impl Run {
+    /// As many as there are at the front, if the first is one for the target.
+    #[inline]
+    fn first(arena: &[u8], packets: &[Packet], target: &Target, mtu: usize) -> Option<Self> {
+        let first = packets.first()?;
+        let slot_len = slot_len(arena, first, mtu)?;
+        if !target.is_of(arena, first) {
+            return None;
+        }
+        let start = first.at as usize - SPAN_HEADROOM;
+        let mut end = start + slot_len;
+        let joins = |next: &&Packet| {
+            let stands = next.at as usize == end + SPAN_HEADROOM
+                && next.len == first.len
+                && end + slot_len <= arena.len();
+            end += slot_len;
+            stands && target.is_of(arena, next)
+        };
+        let count = 1 + packets[1..].iter().take_while(joins).count();
+        Some(Run { count, start, len: first.len as usize, slot_len })
+    }
+}
+
+/// The length of the packet's slot, if it stands in the arena.
+#[inline]
+fn slot_len(arena: &[u8], packet: &Packet, mtu: usize) -> Option<usize> {
+    let (at, len) = (packet.at as usize, packet.len as usize);
+    if len == 0 || len > SPAN_PACKET_MAX || at < SPAN_HEADROOM {
+        return None;
+    }
+    let slot_len = Sealer::slot_len(len, mtu);
+    (at - SPAN_HEADROOM + slot_len <= arena.len()).then_some(slot_len)
 }
 
 /// The bytes of a packet that stands in the arena.
@@ -184,9 +248,15 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Whether `next` goes where `first` does, which is an IP packet.
+/// Whether it is an IP packet that goes there.
 #[inline]
-fn same_destination(first: &[u8], next: &[u8]) -> bool {
-    let destination = if first[0] >> 4 == 4 { 16..20 } else { 24..40 };
-    first[0] >> 4 == next[0] >> 4 && next.get(destination.clone()) == first.get(destination)
+fn goes_to(packet: &[u8], address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            packet[0] >> 4 == 4 && packet.get(16..20).is_some_and(|bytes| *bytes == address.octets())
+        }
+        IpAddr::V6(address) => {
+            packet[0] >> 4 == 6 && packet.get(24..40).is_some_and(|bytes| *bytes == address.octets())
+        }
+    }
 }
