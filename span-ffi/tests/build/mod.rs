@@ -24,7 +24,8 @@ pub fn libraries() -> &'static Path {
         let mut cargo = Command::new(env!("CARGO"));
         // Told of a package, build scripts would run again, and all that stands on them would be built again.
         for (name, _) in env::vars_os() {
-            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+            let told =
+                ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
             if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
                 cargo.env_remove(name);
             }
