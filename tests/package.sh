@@ -5,15 +5,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-target="${CARGO_TARGET_DIR:-$PWD/target}"
-packages="$target/package"
+# A place of its own, so that forgetting what is below costs nobody else anything.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/publish" CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=false
+packages="$CARGO_TARGET_DIR/package"
 crates=()
 for manifest in */Cargo.toml; do
     # A crate is called like its directory.
     grep -q '^publish = false' "$manifest" || crates+=("${manifest%/*}")
 done
 
-rm -f "$packages"/*.crate
+# Cargo takes what it once unpacked or built of a version of a registry for that version, and the version of ours is
+# not published yet. The registries whose names begin with a dash are directories like the one that it makes here.
+rm -rf "$packages" "$CARGO_TARGET_DIR"/debug/.fingerprint/span-* "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/span-*
 arguments=()
 for crate in "${crates[@]}"; do arguments+=(-p "$crate"); done
 cargo publish --dry-run --quiet --allow-dirty "${arguments[@]}"

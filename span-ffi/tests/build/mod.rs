@@ -61,10 +61,10 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
-/// A program in C and the library it is linked with, to be run in each of the [`Way`]s.
+/// A program in C and the archive it is linked with, to be run in each of the [`Way`]s.
 pub struct Program {
     source: &'static str,
-    library: &'static str,
+    archive: &'static str,
     defines: Option<String>,
     valgrind: Vec<&'static str>,
 }
@@ -82,14 +82,14 @@ pub enum Way {
 
 impl Program {
     /// A program without threads.
-    pub fn new(source: &'static str, library: &'static str) -> Self {
-        Program { source, library, defines: None, valgrind: Vec::new() }
+    pub fn new(source: &'static str, archive: &'static str) -> Self {
+        Program { source, archive, defines: None, valgrind: Vec::new() }
     }
 
     /// A program with whole nodes.
-    pub fn with_nodes(source: &'static str, library: &'static str) -> Self {
+    pub fn with_nodes(source: &'static str, archive: &'static str) -> Self {
         // Threads take turns in valgrind, which runs one at a time and else lets the busiest go on.
-        Program { valgrind: vec!["--fair-sched=try"], ..Self::new(source, library) }
+        Program { valgrind: vec!["--fair-sched=try"], ..Self::new(source, archive) }
     }
 
     /// For programs that send what was sealed with AES-256-GCM: valgrind cannot follow `ring`'s instructions for that,
@@ -151,7 +151,7 @@ impl Program {
             .args(flags)
             .args(&self.defines)
             .arg("-o");
-        run(cc.arg(&built).arg(source(self.source)).arg(libraries().join(self.library)).args(SYSTEM));
+        run(cc.arg(&built).arg(source(self.source)).arg(libraries().join(self.archive)).args(SYSTEM));
         built
     }
 }
