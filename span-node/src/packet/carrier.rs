@@ -44,14 +44,13 @@ impl<T: Lend> Carrier<T> {
         if let Some(tun) = ends.tun.descriptor() {
             poll.registry().register(&mut SourceFd(&tun), TUN, Interest::READABLE)?;
         }
-        let now = ends.clock.now();
-        let inbound = Inbound::new(now, &*ends.tun);
+        let inbound = Inbound::new(&*ends.tun);
         let mut this = Carrier {
             poll,
             tunnel,
             ends,
             inbound,
-            outbound: Outbound::new(now),
+            outbound: Outbound::new(),
             tun_ready: true,
             readable: 0,
             awaits_room: false,

@@ -23,11 +23,11 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(now: Instant, tun: &dyn span_tun::device::Device) -> Self {
+    pub(super) fn new(tun: &dyn span_tun::device::Device) -> Self {
         Inbound {
             batch: RecvBatch::new(SLOTS),
             coalescer: Coalescer::new(tun.accepts_udp_segmentation()),
-            socket: Standing::new(now),
+            socket: Standing::default(),
             drops: Drops::default(),
         }
     }

@@ -34,8 +34,6 @@ pub(super) struct Outbound {
     /// Among what it did not take are packets that had waited for a session.
     held: bool,
     host: Standing,
-    /// The device had no more when it was last read.
-    rested: bool,
     drops: Drops,
     /// How often the host is told that nobody has a destination.
     refusals: icmp::Limiter,
@@ -88,7 +86,7 @@ pub(super) struct Sides<'a, T> {
 }
 
 impl Outbound {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new() -> Self {
         Outbound {
             frame: vec![0; MAX_FRAME],
             waiting: Vec::new(),
@@ -96,8 +94,7 @@ impl Outbound {
             unsealed: Unsealed::default(),
             blocked: false,
             held: false,
-            host: Standing::new(now),
-            rested: true,
+            host: Standing::default(),
             drops: Drops::default(),
             refusals: icmp::Limiter::new(Duration::ZERO),
         }
@@ -119,10 +116,6 @@ impl Outbound {
         frames: usize,
         sides: &mut Sides<'_, T>,
     ) -> io::Result<Turn> {
-        if std::mem::take(&mut self.rested) {
-            // What there is now has come since: however long nobody sent anything, nothing stands.
-            self.host.empty(now);
-        }
         let mut frame = std::mem::take(&mut self.frame);
         let turn = self.pump_through(&mut frame, now, frames, sides);
         self.frame = frame;
@@ -144,7 +137,6 @@ impl Outbound {
                 Ok((header, len)) => self.carry(now, &header, &mut frame[..len], sides),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.host.empty(now);
-                    self.rested = true;
                     self.flush(now, sides);
                     return Ok(Turn::Over);
                 }

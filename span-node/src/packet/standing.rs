@@ -19,9 +19,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MEMORY: Duration = Duration::from_millis(1600);
 
 /// Whether a queue stands, and when its senders are told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Standing {
-    last_empty: Instant,
+    /// When something was first in it since it was last empty. However long nothing came before, nothing stood.
+    since: Option<Instant>,
     /// The next time to tell, while it stands.
     next: Option<Instant>,
     /// How often it was told since it stands.
@@ -33,24 +34,21 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(now: Instant) -> Self {
-        Standing { last_empty: now, next: None, count: 0, before: 0, ended: None }
-    }
-
     /// The queue is empty.
     #[inline]
     pub(super) fn empty(&mut self, now: Instant) {
-        self.last_empty = now;
+        self.since = None;
         if self.next.take().is_some() {
             self.ended = Some(now);
         }
     }
 
-    /// Whether one packet is to tell its sender now.
+    /// Something is in the queue: whether one packet is to tell its sender now.
     #[inline]
     pub(super) fn tells(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
         match self.next {
-            None if now.since(self.last_empty) < INTERVAL => false,
+            None if now.since(since) < INTERVAL => false,
             None => {
                 let lately = self.ended.is_some_and(|ended| now.since(ended) < MEMORY);
                 // How often it took since the time before, as in Linux.
@@ -98,23 +96,33 @@ mod tests {
 
     #[test]
     fn a_queue_that_gets_empty_now_and_then_is_left_alone() {
-        let mut standing = Standing::new(at(0));
+        let mut standing = Standing::default();
         assert!(told(&mut standing, 0..10_000, |millis| millis % 99 == 0).is_empty());
     }
 
     #[test]
+    fn what_comes_after_a_silence_has_not_stood() {
+        let mut standing = Standing::default();
+        assert!(!standing.tells(at(5_000)));
+        standing.empty(at(5_001));
+        assert!(!standing.tells(at(9_000)));
+        assert!(!standing.tells(at(9_099)));
+        assert!(standing.tells(at(9_100)), "it is not empty since");
+    }
+
+    #[test]
     fn one_that_stands_is_told_more_and_more_often() {
-        let mut standing = Standing::new(at(0));
+        let mut standing = Standing::default();
         let told = told(&mut standing, 0..700, |_| false);
         assert_eq!(told, [100, 200, 271, 329, 379, 424, 464, 502, 538, 571, 603, 633, 662, 689]);
     }
 
     #[test]
     fn one_that_stands_again_soon_goes_on_nearly_where_it_was() {
-        let mut standing = Standing::new(at(0));
+        let mut standing = Standing::default();
         told(&mut standing, 0..700, |_| false);
         assert_eq!(told(&mut standing, 700..900, |millis| millis == 700), [800, 828, 855, 881]);
-        let mut standing = Standing::new(at(0));
+        let mut standing = Standing::default();
         told(&mut standing, 0..700, |_| false);
         let late = told(&mut standing, 700..4_300, |millis| millis <= 4_000);
         assert_eq!(late, [4_100, 4_200, 4_271], "as if for the first time");
@@ -122,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_slept_does_not_make_up_for_it() {
-        let mut standing = Standing::new(at(0));
+        let mut standing = Standing::default();
         told(&mut standing, 0..700, |_| false);
         let after: Vec<_> = (5_000..5_010).filter(|&millis| standing.tells(at(millis))).collect();
         assert!(after.len() <= 5, "{after:?}");
