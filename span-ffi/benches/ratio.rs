@@ -23,6 +23,11 @@ use span_core::tunnel::Tunnel;
 use span_core::wireguard::{Inbound, Outbound, PeerId, Reserve, Sealer};
 use span_core::{path, tunnel};
 
+use cargo::cargo;
+
+#[path = "../tests/build/cargo.rs"]
+mod cargo;
+
 const BATCH: usize = 32;
 /// Batches timed together, few enough to stay in the cache.
 const BATCHES: usize = 4;
@@ -460,20 +465,6 @@ impl Library {
             }
         }
     }
-}
-
-/// Cargo as it was called by hand: told of a package, as this program is, build scripts would take that for a change, and
-/// all that stands on them would be built again.
-fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    for (name, _) in env::vars_os() {
-        let told =
-            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
-        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
 }
 
 fn run(command: &mut Command) {

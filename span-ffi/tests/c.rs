@@ -66,7 +66,7 @@ fn nodes_that_come_and_go_leave_nothing_behind() {
 fn a_program_outside_the_repository_builds_and_runs() {
     let outside = tempfile::tempdir().expect("a directory");
     let prefix = outside.path().join("usr");
-    let mut install = Command::new(env!("CARGO"));
+    let mut install = build::cargo();
     install
         .args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--profile", "dev", "--prefix"])
         .arg(&prefix);

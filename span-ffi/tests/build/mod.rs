@@ -2,10 +2,14 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+mod cargo;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+pub(crate) use cargo::cargo;
 
 pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
@@ -21,15 +25,7 @@ pub fn target() -> &'static Path {
 pub fn libraries() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        // Told of a package, build scripts would run again, and all that stands on them would be built again.
-        for (name, _) in env::vars_os() {
-            let told =
-                ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
-            if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
-                cargo.env_remove(name);
-            }
-        }
+        let mut cargo = cargo();
         cargo
             .args(["build", "--quiet", "-p", "span-ffi", "-p", "span-ffi-hooks", "--target-dir"])
             .arg(target());
