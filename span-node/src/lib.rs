@@ -71,7 +71,7 @@ pub mod demo;
 pub mod interface;
 pub mod node;
 mod packet;
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 mod proxy;
 pub mod state;
 pub mod token;

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use span_core::crypto::Suite;
 
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 use crate::proxy::{Inward, Outward};
 
 /// An encrypted full mesh of machines: KubeSpan without Talos, WireGuard without a kernel module.
@@ -69,7 +69,7 @@ pub(super) struct Demo {
 
     /// Run the nodes in one process over loopback, without interfaces, as happens where there are neither
     /// privileges nor user namespaces.
-    #[cfg(feature = "netstack")]
+    #[cfg(feature = "proxies")]
     #[arg(long)]
     pub(super) in_process: bool,
 }
@@ -169,13 +169,13 @@ pub(super) struct Up {
     pub(super) no_routes: bool,
 
     /// Create no interface and need no privileges: the mesh is reached through the options below.
-    #[cfg(feature = "netstack")]
+    #[cfg(feature = "proxies")]
     #[arg(long)]
     pub(super) netstack: bool,
 
     /// Serve SOCKS5 to programs of this machine, for addresses and names of members
     /// [default address: 127.0.0.1:1080]. Whoever reaches it reaches the mesh.
-    #[cfg(feature = "netstack")]
+    #[cfg(feature = "proxies")]
     #[arg(
         long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:1080", requires = "netstack",
         value_parser = crate::proxy::local_address
@@ -183,13 +183,13 @@ pub(super) struct Up {
     pub(super) socks5: Option<SocketAddr>,
 
     /// Carry what connects to a port of this machine to a member, as 8080=node-2:80. Several times for several.
-    #[cfg(feature = "netstack")]
+    #[cfg(feature = "proxies")]
     #[arg(long = "forward", value_name = "LOCAL=REMOTE", requires = "netstack", value_parser = crate::proxy::outward)]
     pub(super) forward: Vec<(SocketAddr, Outward)>,
 
     /// Carry what members connect to on this node to a program of this machine, as 80=8080. Several times for
     /// several.
-    #[cfg(feature = "netstack")]
+    #[cfg(feature = "proxies")]
     #[arg(long = "listen-forward", value_name = "PORT=LOCAL", requires = "netstack")]
     pub(super) listen_forward: Vec<Inward>,
 }

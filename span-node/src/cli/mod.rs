@@ -50,9 +50,9 @@ fn run(args: &Args) -> ExitCode {
         Command::Demo(args) => Ok(demo::run(demo::Options {
             nodes: args.nodes,
             json: args.json,
-            #[cfg(feature = "netstack")]
+            #[cfg(feature = "proxies")]
             in_process: args.in_process,
-            #[cfg(not(feature = "netstack"))]
+            #[cfg(not(feature = "proxies"))]
             in_process: false,
         })),
         #[cfg(feature = "service")]

@@ -1,10 +1,10 @@
 //! `span up`.
 
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 use std::net::TcpListener;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::args::Up;
 use super::signals;
 use crate::config::{self, NodeConfig};
 use crate::node::Node;
-#[cfg(feature = "netstack")]
-use crate::proxy::Mesh;
+#[cfg(feature = "proxies")]
+use crate::proxy::Proxies;
 use crate::token::Token;
 
 pub(super) fn run(args: &Up) -> Result<ExitCode> {
@@ -41,14 +41,14 @@ pub(super) fn run(args: &Up) -> Result<ExitCode> {
             "up; `span peers` shows the others"
         );
     }
-    #[cfg(feature = "netstack")]
-    serve(&node, args)?;
+    #[cfg(feature = "proxies")]
+    let _proxies = serve(&node, args)?;
     node.wait()?;
     info!("down");
     Ok(ExitCode::SUCCESS)
 }
 
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 fn start(mut config: NodeConfig, args: &Up) -> Result<Arc<Node>> {
     let start = "cannot start the node";
     if !args.netstack {
@@ -70,13 +70,13 @@ fn start(mut config: NodeConfig, args: &Up) -> Result<Arc<Node>> {
     Ok(Arc::new(node))
 }
 
-#[cfg(not(feature = "netstack"))]
+#[cfg(not(feature = "proxies"))]
 fn start(config: NodeConfig, _args: &Up) -> Result<Arc<Node>> {
     Ok(Arc::new(Node::start(config).context("cannot start the node")?))
 }
 
 /// Where programs of this user keep their state (XDG Base Directory Specification).
-#[cfg(feature = "netstack")]
+#[cfg(feature = "proxies")]
 fn own_state_directory() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
@@ -84,23 +84,26 @@ fn own_state_directory() -> Option<PathBuf> {
 }
 
 /// Serves what programs of this machine reach the mesh through.
-#[cfg(feature = "netstack")]
-fn serve(node: &Arc<Node>, args: &Up) -> Result<()> {
-    let Some(mesh) = Mesh::over(Arc::clone(node)) else { return Ok(()) };
+#[cfg(feature = "proxies")]
+fn serve(node: &Arc<Node>, args: &Up) -> Result<Option<Proxies>> {
+    if !args.netstack {
+        return Ok(None);
+    }
+    let proxies = Proxies::over(Arc::clone(node)).context("cannot start the thread for connections")?;
     let listen = |at: SocketAddr| TcpListener::bind(at).with_context(|| format!("cannot listen at {at}"));
     if let Some(at) = args.socks5 {
         if !at.ip().is_loopback() {
             warn!(address = %at, "SOCKS5 asks nobody who they are: whoever reaches it reaches the mesh");
         }
-        mesh.serve_socks(listen(at)?)?;
+        proxies.serve_socks(listen(at)?)?;
     }
     for (at, to) in &args.forward {
-        mesh.forward(listen(*at)?, to.clone())?;
+        proxies.forward(listen(*at)?, to.clone())?;
     }
     for inward in &args.listen_forward {
-        mesh.forward_inward(*inward).context("cannot listen in the mesh")?;
+        proxies.forward_inward(*inward).context("cannot listen in the mesh")?;
     }
-    Ok(())
+    Ok(Some(proxies))
 }
 
 /// The configuration file with the token and the options over it.

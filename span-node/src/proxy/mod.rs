@@ -1,7 +1,7 @@
 //! TCP between programs of this machine and the mesh, for a node that is a network stack and no interface:
 //! SOCKS5 and forwarded ports.
 //!
-//! Every connection has two threads, one for each direction, and their number is bounded.
+//! All connections are tasks of one thread, and their number is bounded.
 
 mod forward;
 mod relay;
@@ -9,32 +9,49 @@ mod socks;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use span_tun::netstack::{Netstack, TcpStream};
+use tokio::net::{TcpListener as NearListener, TcpStream as Near};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::{task, time};
 use tracing::{debug, info};
 
 use crate::node::Node;
 
 pub(crate) use forward::{Inward, Outward, local_address, outward};
 
-/// Most connections at a time; more are closed as they come.
-const CONNECTIONS: usize = 512;
-
+/// Most connections at a time, as many as the network stack has room for; others wait to be accepted.
+const CONNECTIONS: usize = 4096;
+/// Connections that may wait to be accepted, as far as the system allows.
+const BACKLOG: usize = 4096;
+/// Descriptors that the node needs besides one for each connection.
+const DESCRIPTORS: u64 = 512;
+/// Names that are looked up at the same time; the others wait for their turn.
+const LOOKUPS: usize = 4;
 /// How long to wait after the system could not give another connection.
 const REST: Duration = Duration::from_millis(100);
 
+/// The thread that carries connections. They end with it.
+pub(crate) struct Proxies {
+    mesh: Arc<Mesh>,
+    tasks: Handle,
+    _running: oneshot::Sender<()>,
+}
+
 /// The way into the mesh.
-#[derive(Clone)]
-pub(crate) struct Mesh {
+struct Mesh {
     node: Arc<Node>,
     netstack: Netstack,
-    connections: Arc<AtomicUsize>,
+    room: Arc<Semaphore>,
 }
 
 /// Where in the mesh to connect to.
@@ -46,117 +63,130 @@ pub(crate) enum Host {
     Name(String),
 }
 
-impl Mesh {
-    /// The way over a node; `None` if it has no network stack.
-    pub(crate) fn over(node: Arc<Node>) -> Option<Self> {
-        let netstack = node.netstack()?.clone();
-        Some(Mesh { node, netstack, connections: Arc::default() })
+impl Proxies {
+    /// Starts the thread, for a node with a network stack.
+    pub(crate) fn over(node: Arc<Node>) -> io::Result<Self> {
+        allow_descriptors(CONNECTIONS as u64 + DESCRIPTORS);
+        Self::with_room(node, CONNECTIONS)
     }
 
-    /// Serves SOCKS5 at `listener`, from a thread of its own until the process ends.
+    fn with_room(node: Arc<Node>, connections: usize) -> io::Result<Self> {
+        let netstack = node.netstack().ok_or(io::ErrorKind::Unsupported)?.clone();
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().enable_time().max_blocking_threads(LOOKUPS).build()?;
+        let tasks = runtime.handle().clone();
+        let (running, ended) = oneshot::channel::<()>();
+        thread::Builder::new().name("span-proxy".into()).spawn(move || {
+            let _ = runtime.block_on(ended);
+            // A name that is being looked up waits for the node, which may end later than this.
+            runtime.shutdown_background();
+        })?;
+        let room = Arc::new(Semaphore::new(connections));
+        Ok(Proxies { mesh: Arc::new(Mesh { node, netstack, room }), tasks, _running: running })
+    }
+
+    /// Serves SOCKS5 at `listener`.
     pub(crate) fn serve_socks(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = self.near(listener)?;
         info!(address = %listener.local_addr()?, "serving SOCKS5");
-        let mesh = self.clone();
-        accept(
-            "span-socks",
-            move || listener.accept(),
-            move |client| {
-                mesh.attend(move |mesh| socks::serve(client, mesh));
-            },
-        )
+        let mesh = Arc::clone(&self.mesh);
+        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+            move |context| listener.poll_accept(context),
+            move |client| socks::serve(client, Arc::clone(&mesh)),
+        ));
+        Ok(())
     }
 
-    /// Carries what connects to `listener` to a place in the mesh, likewise.
+    /// Carries what connects to `listener` to a place in the mesh.
     pub(crate) fn forward(&self, listener: TcpListener, to: Outward) -> io::Result<()> {
+        let listener = self.near(listener)?;
         info!(address = %listener.local_addr()?, to = %to, "forwarding into the mesh");
-        let mesh = self.clone();
-        accept(
-            "span-forward",
-            move || listener.accept(),
-            move |client| {
-                let to = to.clone();
-                mesh.attend(move |mesh| relay::run(&client, &mesh.connect(&to.host, to.port)?));
+        let mesh = Arc::clone(&self.mesh);
+        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+            move |context| listener.poll_accept(context),
+            move |near| {
+                let (mesh, to) = (Arc::clone(&mesh), to.clone());
+                async move { relay::run(near, mesh.connect(to.host, to.port).await?).await }
             },
-        )
+        ));
+        Ok(())
     }
 
-    /// Carries what members connect to on this node to a program of this machine, likewise.
+    /// Carries what members connect to on this node to a program of this machine.
     pub(crate) fn forward_inward(&self, from: Inward) -> io::Result<()> {
-        let address = self.netstack.addresses().first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let listener = self.netstack.listen(SocketAddr::new(address, from.port))?;
+        let netstack = &self.mesh.netstack;
+        let address = netstack.addresses().first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let listener = netstack.listen_with_backlog(SocketAddr::new(address, from.port), BACKLOG)?;
         info!(address = %listener.local_addr(), to = %from.to, "forwarding out of the mesh");
-        let mesh = self.clone();
-        accept(
-            "span-forward",
-            move || listener.accept(),
-            move |member| {
-                mesh.attend(move |_| relay::run(&std::net::TcpStream::connect(from.to)?, &member));
-            },
-        )
+        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+            move |context| listener.poll_accept(context),
+            move |member| async move { relay::run(Near::connect(from.to).await?, member).await },
+        ));
+        Ok(())
     }
 
-    fn connect(&self, host: &Host, port: u16) -> io::Result<TcpStream> {
-        let address = match host {
-            Host::Address(address) => *address,
-            Host::Name(name) => {
-                let found = self.node.resolve(name).map_err(|_| io::ErrorKind::NetworkDown)?;
-                let unknown = || format!("no member, or more than one, is called {name:?}");
-                found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, unknown()))?
-            }
-        };
-        self.netstack.connect(SocketAddr::new(address, port))
-    }
-
-    /// Does what a connection asks for on a thread of its own, if there is room for another.
-    fn attend(&self, work: impl FnOnce(&Mesh) -> io::Result<()> + Send + 'static) {
-        let Some(room) = Room::take(&self.connections) else {
-            return debug!("a connection was closed: there are {CONNECTIONS} already");
-        };
-        let mesh = self.clone();
-        let started = thread::Builder::new().name("span-proxy".into()).spawn(move || {
-            let _room = room;
-            if let Err(error) = work(&mesh) {
-                debug!(%error, "a connection ended");
-            }
-        });
-        if let Err(error) = started {
-            debug!(%error, "a connection was closed");
-        }
+    fn near(&self, listener: TcpListener) -> io::Result<NearListener> {
+        // The standard library lets 128 wait, and who comes after them tries again after a second.
+        rustix::net::listen(&listener, BACKLOG as i32)?;
+        listener.set_nonblocking(true)?;
+        let _inside = self.tasks.enter();
+        NearListener::from_std(listener)
     }
 }
 
-/// Accepts connections on a thread of its own, until that fails for good.
-fn accept<C, A>(
-    name: &str,
-    accept: impl Fn() -> io::Result<(C, A)> + Send + 'static,
-    attend: impl Fn(C) + Send + 'static,
-) -> io::Result<()> {
-    thread::Builder::new().name(name.into()).spawn(move || {
-        loop {
-            match accept() {
-                Ok((connection, _)) => attend(connection),
+impl Mesh {
+    /// Accepts connections while there is room, and gives each a task, until that fails for good.
+    async fn accept<C, W>(
+        self: Arc<Self>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(C, SocketAddr)>>,
+        attend: impl Fn(C) -> W,
+    ) where
+        W: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
+            match poll_fn(&mut poll).await {
+                Ok((connection, _)) => {
+                    let attended = attend(connection);
+                    task::spawn(async move {
+                        if let Err(error) = attended.await {
+                            debug!(%error, "a connection ended");
+                        }
+                        drop(room);
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::NetworkDown => return,
                 // Whoever connected may have gone again, or descriptors are short for a while.
-                Err(_) => thread::sleep(REST),
+                Err(_) => time::sleep(REST).await,
             }
         }
-    })?;
-    Ok(())
-}
+    }
 
-/// One connection's share of what may be open.
-struct Room(Arc<AtomicUsize>);
+    async fn connect(&self, host: Host, port: u16) -> io::Result<TcpStream> {
+        let address = match host {
+            Host::Address(address) => address,
+            Host::Name(name) => self.resolve(name).await?,
+        };
+        self.netstack.connect_async(SocketAddr::new(address, port)).await
+    }
 
-impl Room {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
-        let grown = |open| (open < CONNECTIONS).then_some(open + 1);
-        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).ok()?;
-        Some(Room(Arc::clone(open)))
+    async fn resolve(&self, name: String) -> io::Result<IpAddr> {
+        let node = Arc::clone(&self.node);
+        let unknown = format!("no member, or more than one, is called {name:?}");
+        // The node answers when it has time.
+        let found = task::spawn_blocking(move || node.resolve(&name)).await?;
+        found
+            .map_err(|_| io::ErrorKind::NetworkDown)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, unknown))
     }
 }
 
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+/// Lets this process have so many descriptors, as far as its hard limit goes: the soft one is low for the sake of
+/// programs that use select(2).
+fn allow_descriptors(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        // With fewer, some connections wait.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
     }
 }

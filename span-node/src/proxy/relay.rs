@@ -1,41 +1,22 @@
 //! Bytes in both directions between a program and a member.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream as Near};
-use std::thread;
+use std::io;
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use span_tun::netstack::TcpStream as Far;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::TcpStream as Near;
 
 /// Bytes that are carried at once.
 const CHUNK: usize = 64 << 10;
+/// The silence after which a program is asked whether it is still there, as the network stack asks members.
+const SILENCE: Duration = Duration::from_secs(60);
 
-/// Carries until both sides have ended, or one breaks.
-pub(super) fn run(near: &Near, far: &Far) -> io::Result<()> {
+/// Carries until both sides have ended, or one breaks. The end of one direction is passed on as such.
+pub(super) async fn run(mut near: Near, mut far: Far) -> io::Result<()> {
     near.set_nodelay(true)?;
-    let (near_too, far_too) = (near.try_clone()?, far.try_clone()?);
-    let back = thread::Builder::new().name("span-proxy".into()).spawn(move || {
-        let carried = carry(&far_too, &near_too);
-        // The end of one direction is passed on as such; a failure ends both.
-        let _ = near_too.shutdown(if carried.is_ok() { Shutdown::Write } else { Shutdown::Both });
-        carried
-    })?;
-    let carried = carry(near, far);
-    let _ = far.shutdown(if carried.is_ok() { Shutdown::Write } else { Shutdown::Both });
-    let back = back.join().unwrap_or_else(|_| Err(io::Error::other("carrying back panicked")));
-    if back.is_err() {
-        let _ = far.shutdown(Shutdown::Both);
-    }
-    carried.and(back)
-}
-
-fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(len) => to.write_all(&chunk[..len])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    SockRef::from(&near).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE))?;
+    copy_bidirectional_with_sizes(&mut near, &mut far, CHUNK, CHUNK).await?;
+    Ok(())
 }

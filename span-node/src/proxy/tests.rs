@@ -13,7 +13,7 @@ use crate::state::Identity;
 use crate::token::Token;
 
 /// Two connected nodes, the first as a way into the mesh.
-fn pair() -> (Mesh, Arc<Node>) {
+fn pair() -> (Proxies, Arc<Node>) {
     let token = Token::generate(&clock::entropy().unwrap(), Vec::new()).unwrap();
     let registry = Registry::new();
     let [one, two] = ["one", "two"].map(|name| {
@@ -27,7 +27,7 @@ fn pair() -> (Mesh, Arc<Node>) {
         Arc::new(builder.start().unwrap())
     });
     assert!(one.events().any(|event| matches!(event, Event::PeerUp(_))));
-    (Mesh::over(one).unwrap(), two)
+    (Proxies::over(one).unwrap(), two)
 }
 
 fn overlay(node: &Node) -> IpAddr {
@@ -56,11 +56,17 @@ fn exchange(mut stream: Near) -> Vec<u8> {
     let sent: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
     stream.write_all(&sent).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    let mut back = Vec::new();
-    stream.read_to_end(&mut back).unwrap();
+    let back = rest(stream);
     assert_eq!(back.len(), sent.len());
     assert!(back == sent);
     back
+}
+
+/// What comes until the end.
+fn rest(mut stream: Near) -> Vec<u8> {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    text
 }
 
 /// The reply to a request of SOCKS, and the connection.
@@ -84,10 +90,10 @@ fn to_name(name: &str, port: u16) -> Vec<u8> {
 
 #[test]
 fn socks_leads_to_members_by_address_and_by_name() {
-    let (mesh, two) = pair();
+    let (proxies, two) = pair();
     echo(&two, 7);
     let (listener, socks) = listener();
-    mesh.serve_socks(listener).unwrap();
+    proxies.serve_socks(listener).unwrap();
     let IpAddr::V6(address) = overlay(&two) else { panic!() };
     let by_address = [&[5, 1, 0, 4][..], &address.octets(), &[0, 7]].concat();
     for request in [by_address, to_name("two", 7), to_name("TWO.example.org.", 7)] {
@@ -105,7 +111,7 @@ fn socks_leads_to_members_by_address_and_by_name() {
 
 #[test]
 fn ports_are_forwarded_into_the_mesh_and_out_of_it() {
-    let (mesh, two) = pair();
+    let (proxies, two) = pair();
     let (program, behind) = listener();
     thread::spawn(move || {
         while let Ok((mut stream, _)) = program.accept() {
@@ -114,27 +120,74 @@ fn ports_are_forwarded_into_the_mesh_and_out_of_it() {
             stream.write_all(&text).unwrap();
         }
     });
-    let out = Mesh::over(two).unwrap();
+    let out = Proxies::over(two).unwrap();
     out.forward_inward(Inward { port: 80, to: behind }).unwrap();
     let (listener, at) = listener();
-    mesh.forward(listener, "two:80".parse().unwrap()).unwrap();
+    proxies.forward(listener, "two:80".parse().unwrap()).unwrap();
     exchange(Near::connect(at).unwrap());
     exchange(Near::connect(at).unwrap());
 }
 
 #[test]
-fn there_are_no_more_connections_than_allowed() {
-    let open = Arc::default();
-    let mut rooms: Vec<Room> = (0..CONNECTIONS).map(|_| Room::take(&open).unwrap()).collect();
-    assert!(Room::take(&open).is_none());
-    rooms.pop();
-    assert!(Room::take(&open).is_some());
+fn who_finds_no_room_waits_for_it() {
+    let (proxies, two) = pair();
+    let proxies = Proxies::with_room(Arc::clone(&proxies.mesh.node), 1).unwrap();
+    echo(&two, 7);
+    let (listener, at) = listener();
+    proxies.forward(listener, "two:7".parse().unwrap()).unwrap();
+    let first = Near::connect(at).unwrap();
+    (&first).write_all(b"1").unwrap();
+    let second = Near::connect(at).unwrap();
+    (&second).write_all(b"2").unwrap();
+    second.shutdown(Shutdown::Write).unwrap();
+    second.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let early = (&second).read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(early, Err(io::ErrorKind::WouldBlock));
+    first.shutdown(Shutdown::Write).unwrap();
+    second.set_read_timeout(None).unwrap();
+    assert_eq!(rest(first), b"1");
+    assert_eq!(rest(second), b"2");
+}
+
+#[test]
+fn hundreds_are_carried_at_once_and_end_with_their_members() {
+    const MANY: usize = 600;
+    allow_descriptors(2 * MANY as u64 + DESCRIPTORS);
+    let (proxies, two) = pair();
+    let at = SocketAddr::new(overlay(&two), 7);
+    let member = two.netstack().unwrap().listen_with_backlog(at, MANY).unwrap();
+    let (listener, at) = listener();
+    proxies.forward(listener, "two:7".parse().unwrap()).unwrap();
+    let mut programs: Vec<Near> = (0..MANY)
+        .map(|nth| {
+            let mut program = Near::connect(at).unwrap();
+            program.write_all(&nth.to_be_bytes()).unwrap();
+            program
+        })
+        .collect();
+    let mut members: Vec<TcpStream> = (0..MANY).map(|_| member.accept().unwrap().0).collect();
+    for stream in &mut members {
+        let mut nth = [0; size_of::<usize>()];
+        stream.read_exact(&mut nth).unwrap();
+        stream.write_all(&nth).unwrap();
+    }
+    for (nth, program) in programs.iter_mut().enumerate() {
+        let mut back = [0; size_of::<usize>()];
+        program.read_exact(&mut back).unwrap();
+        assert_eq!(usize::from_be_bytes(back), nth);
+    }
+    // One of them ends with something unread, and so by a reset.
+    programs[1].write_all(b"nobody reads this").unwrap();
+    drop(members);
+    for program in programs {
+        assert_eq!(rest(program), b"");
+    }
 }
 
 #[test]
 fn names_are_those_of_members_and_of_the_node_itself() {
-    let (mesh, two) = pair();
-    let node = &mesh.node;
+    let (proxies, two) = pair();
+    let node = &proxies.mesh.node;
     assert_eq!(node.resolve("two"), Ok(Some(overlay(&two))));
     assert_eq!(node.resolve("ONE"), Ok(Some(overlay(node))));
     let id = two.status().unwrap().node.node_id;
