@@ -25,7 +25,7 @@ use span_core::{path, tunnel};
 
 use cargo::cargo;
 
-#[path = "../tests/build/cargo.rs"]
+#[path = "../../tests/src/cargo.rs"]
 mod cargo;
 
 const BATCH: usize = 32;

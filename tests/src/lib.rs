@@ -6,6 +6,7 @@
 
 pub mod affiliate;
 pub mod capture;
+mod cargo;
 pub mod certificate;
 pub mod mesh;
 pub mod namespace;

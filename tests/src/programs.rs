@@ -46,15 +46,7 @@ pub fn peer(name: &str) -> String {
 /// Cargo, building into [`target`] what was not built before.
 #[must_use]
 pub fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo tells a test about its package would be another environment to the build scripts of others, and
-    // all that stands on these would be built again.
-    for (name, _) in std::env::vars_os() {
-        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
-            cargo.env_remove(name);
-        }
-    }
+    let mut cargo = crate::cargo::cargo();
     cargo.env("CARGO_TARGET_DIR", target());
     cargo
 }

@@ -4,10 +4,10 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cargo::cargo;
 use crate::man;
 
 /// The version of Span.
@@ -103,17 +103,7 @@ fn absolute(path: &str) -> Result<PathBuf> {
 fn build(profile: &str) -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
     let target = std::path::absolute(target).context("CARGO_TARGET_DIR is no path")?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    // What cargo tells this program about its package, build scripts would take for a change of their own, and all that
-    // stands on them would be built again.
-    for (name, _) in env::vars_os() {
-        let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
-            build.env_remove(name);
-        }
-    }
-    let status = build
+    let status = cargo()
         .current_dir(workspace())
         .args(["build", "--quiet", "-p", "span-ffi", "--profile", profile, "--target-dir"])
         .arg(&target)

@@ -8,6 +8,8 @@
 //! compilers and people find them.
 
 mod api;
+#[path = "../../tests/src/cargo.rs"]
+mod cargo;
 mod codegen;
 mod header;
 mod install_c;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+#[path = "../../../tests/src/cargo.rs"]
 mod cargo;
 
 use std::env;

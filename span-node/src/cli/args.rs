@@ -69,7 +69,7 @@ pub(super) struct Demo {
 
     /// Run the nodes in one process over loopback, without interfaces, as happens where there are neither
     /// privileges nor user namespaces.
-    #[cfg(feature = "proxies")]
+    #[cfg(feature = "netstack")]
     #[arg(long)]
     pub(super) in_process: bool,
 }

@@ -50,9 +50,9 @@ fn run(args: &Args) -> ExitCode {
         Command::Demo(args) => Ok(demo::run(demo::Options {
             nodes: args.nodes,
             json: args.json,
-            #[cfg(feature = "proxies")]
+            #[cfg(feature = "netstack")]
             in_process: args.in_process,
-            #[cfg(not(feature = "proxies"))]
+            #[cfg(not(feature = "netstack"))]
             in_process: false,
         })),
         #[cfg(feature = "service")]

@@ -89,11 +89,10 @@ impl Proxies {
     pub(crate) fn serve_socks(&self, listener: TcpListener) -> io::Result<()> {
         let listener = self.near(listener)?;
         info!(address = %listener.local_addr()?, "serving SOCKS5");
-        let mesh = Arc::clone(&self.mesh);
-        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+        self.attend(
             move |context| listener.poll_accept(context),
-            move |client| socks::serve(client, Arc::clone(&mesh)),
-        ));
+            |mesh, client| async move { socks::serve(client, &mesh).await },
+        );
         Ok(())
     }
 
@@ -101,14 +100,13 @@ impl Proxies {
     pub(crate) fn forward(&self, listener: TcpListener, to: Outward) -> io::Result<()> {
         let listener = self.near(listener)?;
         info!(address = %listener.local_addr()?, to = %to, "forwarding into the mesh");
-        let mesh = Arc::clone(&self.mesh);
-        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+        self.attend(
             move |context| listener.poll_accept(context),
-            move |near| {
-                let (mesh, to) = (Arc::clone(&mesh), to.clone());
+            move |mesh, near| {
+                let to = to.clone();
                 async move { relay::run(near, mesh.connect(to.host, to.port).await?).await }
             },
-        ));
+        );
         Ok(())
     }
 
@@ -118,10 +116,10 @@ impl Proxies {
         let address = netstack.addresses().first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let listener = netstack.listen_with_backlog(SocketAddr::new(address, from.port), BACKLOG)?;
         info!(address = %listener.local_addr(), to = %from.to, "forwarding out of the mesh");
-        self.tasks.spawn(Arc::clone(&self.mesh).accept(
+        self.attend(
             move |context| listener.poll_accept(context),
-            move |member| async move { relay::run(Near::connect(from.to).await?, member).await },
-        ));
+            move |_, member| async move { relay::run(Near::connect(from.to).await?, member).await },
+        );
         Ok(())
     }
 
@@ -132,35 +130,38 @@ impl Proxies {
         let _inside = self.tasks.enter();
         NearListener::from_std(listener)
     }
-}
 
-impl Mesh {
     /// Accepts connections while there is room, and gives each a task, until that fails for good.
-    async fn accept<C, W>(
-        self: Arc<Self>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(C, SocketAddr)>>,
-        attend: impl Fn(C) -> W,
+    fn attend<C: Send + 'static, W>(
+        &self,
+        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(C, SocketAddr)>> + Send + 'static,
+        work: impl Fn(Arc<Mesh>, C) -> W + Send + 'static,
     ) where
         W: Future<Output = io::Result<()>> + Send + 'static,
     {
-        while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
-            match poll_fn(&mut poll).await {
-                Ok((connection, _)) => {
-                    let attended = attend(connection);
-                    task::spawn(async move {
-                        if let Err(error) = attended.await {
-                            debug!(%error, "a connection ended");
-                        }
-                        drop(room);
-                    });
+        let mesh = Arc::clone(&self.mesh);
+        self.tasks.spawn(async move {
+            while let Ok(room) = Arc::clone(&mesh.room).acquire_owned().await {
+                match poll_fn(&mut accept).await {
+                    Ok((connection, _)) => {
+                        let work = work(Arc::clone(&mesh), connection);
+                        task::spawn(async move {
+                            if let Err(error) = work.await {
+                                debug!(%error, "a connection ended");
+                            }
+                            drop(room);
+                        });
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NetworkDown => return,
+                    // Whoever connected may have gone again, or descriptors are short for a while.
+                    Err(_) => time::sleep(REST).await,
                 }
-                Err(error) if error.kind() == io::ErrorKind::NetworkDown => return,
-                // Whoever connected may have gone again, or descriptors are short for a while.
-                Err(_) => time::sleep(REST).await,
             }
-        }
+        });
     }
+}
 
+impl Mesh {
     async fn connect(&self, host: Host, port: u16) -> io::Result<TcpStream> {
         let address = match host {
             Host::Address(address) => address,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -33,7 +32,7 @@ enum Reply {
 }
 
 /// Serves one client to its end.
-pub(super) async fn serve(mut client: TcpStream, mesh: Arc<Mesh>) -> io::Result<()> {
+pub(super) async fn serve(mut client: TcpStream, mesh: &Mesh) -> io::Result<()> {
     let asked = timeout(PATIENCE, async {
         greet(&mut client).await?;
         request(&mut client).await

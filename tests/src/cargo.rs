@@ -1,3 +1,5 @@
+//! Calling cargo, for all that builds with it: the tests, the benchmark of the C library and its installation.
+
 use std::env;
 use std::process::Command;
 
