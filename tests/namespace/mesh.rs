@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use span_tests::capture::{Capture, Kind, Packet, summary};
 use span_tests::mesh::{Cluster, DISCOVERY, Mesh, Node};
+use span_tests::namespace::SOON;
 use span_tests::traffic::{assert_ping, assert_tcp, first_ping, ping_with};
 use span_tests::{Namespace, eventually, holds, ready, veth};
 
@@ -133,12 +134,13 @@ fn the_mesh_outlives_its_discovery() {
     mesh.nodes[2].up(&["--token", &token]);
     mesh.meets();
 
-    // The service comes back empty, and learns all of them again.
+    // The service comes back empty, and learns all of them again. Whoever has missed it for long comes back
+    // within 45 seconds.
     mesh.start_discovery();
     let late = Node::new(&mesh.switch, 4);
     mesh.nodes.push(late);
     mesh.nodes[3].up(&["--token", &token]);
-    mesh.meets();
+    mesh.meets_within(Duration::from_secs(45) + SOON);
 }
 
 /// A member that is down stays claimed: nothing for it crosses the wire in the clear while it is away, unless

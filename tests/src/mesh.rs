@@ -242,10 +242,15 @@ impl Mesh {
 
     /// Waits until each node reaches each other by its address in the mesh.
     pub fn meets(&self) {
+        self.meets_within(SOON);
+    }
+
+    /// The same where it may take longer.
+    pub fn meets_within(&self, limit: Duration) {
         for from in &self.nodes {
             for to in &self.nodes {
                 if from.number != to.number {
-                    first_ping(&from.host, &to.overlay(), SOON);
+                    first_ping(&from.host, &to.overlay(), limit);
                 }
             }
         }

@@ -1,11 +1,17 @@
 //! How long to wait before the next attempt.
 
+use std::future::Future;
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 /// Longest wait before jitter.
 const CAP: Duration = Duration::from_secs(30);
 
 const FIRST: Duration = Duration::from_millis(500);
+
+/// Between a change of the node's own addresses and the next attempt, before jitter.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Grows by half with every failure, up to a cap, half more or less by chance so that the nodes of a cluster
 /// do not come back in step. After a success the first wait is short: most outages are a restart.
@@ -15,8 +21,21 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// Waits after one more failure. If the node's addresses change meanwhile, then perhaps so did what stood in
+    /// the way: an attempt follows once they have settled. `chance` is in 0..1.
+    pub(super) async fn wait(&mut self, chance: f64, moved: impl Future<Output = ()>) {
+        let hurried = async {
+            moved.await;
+            sleep(SETTLED.mul_f64(1.0 + chance)).await;
+        };
+        tokio::select! {
+            () = sleep(self.next(chance)) => {}
+            () = hurried => {}
+        }
+    }
+
     /// The wait after one more failure; `chance` is in 0..1.
-    pub(super) fn next(&mut self, chance: f64) -> Duration {
+    fn next(&mut self, chance: f64) -> Duration {
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
         if failures == 0 {
@@ -34,6 +53,10 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -47,5 +70,17 @@ mod tests {
         backoff.reset();
         assert_eq!(backoff.next(0.0), Duration::ZERO);
         assert_eq!(backoff.next(0.0), Duration::from_millis(250));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_ends_a_long_wait_and_lengthens_no_short_one() {
+        async fn waited(failures: u32, moved: impl Future<Output = ()>) -> Duration {
+            let start = Instant::now();
+            Backoff { failures }.wait(0.5, moved).await;
+            start.elapsed()
+        }
+        assert_eq!(waited(100, pending()).await, Duration::from_secs(30));
+        assert_eq!(waited(100, sleep(Duration::from_secs(7))).await, Duration::from_millis(8500));
+        assert_eq!(waited(1, ready(())).await, Duration::from_millis(500));
     }
 }

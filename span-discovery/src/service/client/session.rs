@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use span_core::mesh::NodeId;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -74,7 +74,7 @@ pub(super) async fn live(
             Err(failure) => failure,
         };
         life.told.disconnected(reason);
-        sleep(life.backoff.next(chance())).await;
+        life.backoff.wait(chance(), moved(&mut life.wanted)).await;
     }
 }
 
@@ -415,6 +415,15 @@ fn pairs<'a>(
 
 fn terms(config: &ServiceConfig) -> Terms<'_> {
     Terms { cluster: &config.cluster, secret: &config.secret, me: &config.node_id, ttl: config.ttl }
+}
+
+/// Waits until the node's own record, and so perhaps its network, is another than now.
+async fn moved(wanted: &mut watch::Receiver<Wanted>) {
+    let version = wanted.borrow().version;
+    if wanted.wait_for(|wanted| wanted.version != version).await.is_err() {
+        // The tier is being dropped, and this with it.
+        std::future::pending().await
+    }
 }
 
 /// The next stop of a way of redirects.
