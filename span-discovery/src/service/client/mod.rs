@@ -1,11 +1,13 @@
 //! A member's side of the discovery service.
 
 mod backoff;
+mod call;
 mod connect;
 mod outbox;
 mod proxy;
 mod session;
 mod view;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
