@@ -153,3 +153,25 @@ fn follow(way: &[ServiceUrl], endpoint: &str) -> Result<ServiceUrl, Failure> {
     }
     Ok(next)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_moved_when_its_own_record_is_another() {
+        let (change, mut wanted) = watch::channel(Wanted::default());
+        let soon = Duration::from_secs(1);
+        let mut moved = Box::pin(moved(&mut wanted));
+        assert!(timeout(soon, &mut moved).await.is_err());
+        // Where the others were seen.
+        change.send_modify(|wanted| wanted.observed.clear());
+        assert!(timeout(soon, &mut moved).await.is_err());
+        change.send_modify(|wanted| wanted.version += 1);
+        assert!(timeout(soon, moved).await.is_ok());
+    }
+}
