@@ -16,7 +16,7 @@ bin="${CARGO_TARGET_DIR:-$PWD/target}/interop/bin"
 mkdir -p "$bin"
 
 # Rebuilt only when its pins or sources change: Go's own cache would do, but takes seconds to say so.
-stamp="$bin/.go-$(find tests/go -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)"
+stamp="$bin/.go-$(find tests/go examples/go/interface/go.* -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)"
 if [ ! -e "$stamp" ]; then
     if ! command -v go >/dev/null; then
         echo "peers.sh: Go 1.26 or newer is missing: install it from https://go.dev/dl/ and put go on the PATH" >&2
@@ -30,6 +30,9 @@ if [ ! -e "$stamp" ]; then
         go build -o "$bin/" ./affiliate ./netstack ./post
         cd kubernetes
         go build -o "$bin/" .
+        # Built by the tests, which have no network.
+        cd ../../../examples/go/interface
+        go mod download
     )
     rm -f "$bin"/.go-*
     touch "$stamp"

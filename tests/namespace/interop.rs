@@ -1,12 +1,13 @@
-//! `span wg` against itself, wireguard-go and boringtun: each pair meets with either as the initiator, over
-//! IPv4 and IPv6, moves data, keeps true figures, and roams.
+//! `span wg`, and Span's tunnel in a Go program, against itself, wireguard-go and boringtun: each pair meets with
+//! either as the initiator, over IPv4 and IPv6, moves data, keeps true figures, and roams.
 
 use std::time::{Duration, SystemTime};
 
+use rustix::process::Signal;
 use span_tests::namespace::SOON;
 use span_tests::traffic::{assert_ping, assert_tcp, first_ping, ping, ping_with};
-use span_tests::wg::Program::{self, Boringtun, Span, SpanAes, WireguardGo};
-use span_tests::{Namespace, eventually, holds, ready, wg};
+use span_tests::wg::Program::{self, Boringtun, Span, SpanAes, SpanGo, WireguardGo};
+use span_tests::{Namespace, Process, eventually, holds, ready, wg};
 
 use crate::pair::{Family, Pair};
 
@@ -32,9 +33,53 @@ meetings! {
     span_calls_boringtun_over_ipv6: Span => Boringtun, Family::V6;
     boringtun_calls_span_over_ipv4: Boringtun => Span, Family::V4;
     boringtun_calls_span_over_ipv6: Boringtun => Span, Family::V6;
+    span_in_go_calls_wireguard_go: SpanGo => WireguardGo, Family::V4;
+    wireguard_go_calls_span_in_go: WireguardGo => SpanGo, Family::V6;
     // Without Span: what fails here too is the fault of the tests or of the machine.
     control_wireguard_go_calls_boringtun: WireguardGo => Boringtun, Family::V4;
     control_boringtun_calls_wireguard_go: Boringtun => WireguardGo, Family::V6;
+}
+
+/// By signal and by deletion of the interface, as `span wg` does.
+#[test]
+fn span_in_go_leaves_nothing_behind() {
+    if !ready() {
+        return;
+    }
+    let node = Namespace::new("lone");
+    let before = node.snapshot();
+    let endings: [fn(&Namespace, &mut Process); 2] =
+        [|_, process| process.signal(Signal::TERM), |node, _| node.ip("link del wg0\n")];
+    for end in endings {
+        let mut process = SpanGo.start(&node, "wg0");
+        node.ip("addr add 10.0.0.1/24 dev wg0\nlink set wg0 up\n");
+        end(&node, &mut process);
+        assert!(process.wait(SOON).success(), "{}", process.err());
+        assert_eq!(node.snapshot(), before);
+    }
+}
+
+/// What becomes of the interface becomes of the tunnel, without anybody telling it.
+#[test]
+fn span_in_go_follows_its_interface() {
+    if !ready() {
+        return;
+    }
+    let pair = Pair::new(SpanGo, SpanGo, Family::V4);
+    pair.configure();
+    assert_ping(&pair.a, Pair::B_INNER, 5);
+    pair.a.ip("link set wg0 down\n");
+    assert_eq!(ping_with(&pair.b, Pair::A_INNER, 2, "-i 0.2 -W 0.3"), 0, "down is down");
+    pair.a.ip("link set wg0 up\n");
+    first_ping(&pair.b, Pair::A_INNER, SOON);
+    for node in [&pair.a, &pair.b] {
+        node.ip("link set eth0 mtu 9000\nlink set wg0 mtu 4000\n");
+    }
+    // The program hears of the new MTU a little later.
+    eventually(SOON, "longer packets pass", || {
+        holds(ping_with(&pair.a, Pair::B_INNER, 1, "-s 3900 -M do -W 0.5") == 1)
+    });
+    assert_tcp(&pair.a, &pair.b, Pair::B_INNER, 32);
 }
 
 fn meet(initiator: Program, responder: Program, family: Family) {

@@ -17,7 +17,7 @@ pub fn span() -> &'static str {
         }
         let mut build = cargo();
         build.args(["build", "--quiet", "-p", "span-node", "--bins"]).current_dir(root());
-        assert!(build.status().is_ok_and(|status| status.success()), "{build:?} failed");
+        run(&mut build);
         text(&target().join("debug/span"))
     })
 }
@@ -38,9 +38,30 @@ pub fn peer(name: &str) -> String {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let script = root().join("tests/peers.sh");
-        assert!(Command::new(&script).status().is_ok_and(|status| status.success()), "{script:?} failed");
+        run(&mut Command::new(&script));
     });
     text(&target().join("interop/bin").join(name))
+}
+
+/// The example `go/interface`, with the C library of this tree in it.
+///
+/// # Panics
+/// If it does not build. Where there is no network, `tests/peers.sh` must have fetched its modules before.
+#[must_use]
+pub fn go_interface() -> String {
+    static PATH: OnceLock<String> = OnceLock::new();
+    let build = || {
+        let (prefix, program) = (target().join("c"), target().join("interop/bin/interface"));
+        let mut install = cargo();
+        install.args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--profile", "dev", "--prefix"]);
+        run(install.arg(&prefix).current_dir(root()));
+        let mut go = Command::new("go");
+        go.args(["build", "-tags", "span_static", "-o"]).arg(&program).arg(".");
+        go.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+        run(go.current_dir(root().join("examples/go/interface")));
+        text(&program)
+    };
+    PATH.get_or_init(build).clone()
 }
 
 /// Cargo, building into [`target`] what was not built before.
@@ -61,6 +82,10 @@ pub fn root() -> &'static Path {
 #[must_use]
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().is_ok_and(|status| status.success()), "{command:?} failed");
 }
 
 fn text(path: &Path) -> String {

@@ -16,6 +16,8 @@ pub enum Program {
     SpanAes,
     /// `span wg --threads 2`.
     SpanThreads,
+    /// Span's tunnel with the device and the sockets of wireguard-go: the example `go/interface`.
+    SpanGo,
     /// The Go implementation of WireGuard's authors.
     WireguardGo,
     /// boringtun-cli.
@@ -23,10 +25,10 @@ pub enum Program {
 }
 
 impl Program {
-    /// Whether it is a `span wg`, whatever its options.
+    /// Whether its tunnel is Span's.
     #[must_use]
     pub const fn is_span(self) -> bool {
-        matches!(self, Self::Span | Self::SpanAes | Self::SpanThreads)
+        matches!(self, Self::Span | Self::SpanAes | Self::SpanThreads | Self::SpanGo)
     }
 
     /// Starts it in `namespace` and waits until `wg` can talk to it.
@@ -44,6 +46,7 @@ impl Program {
                 ["wg", "--threads", "2", interface],
                 &[("SPAN_LOG", "debug")],
             ),
+            Self::SpanGo => namespace.spawn(&programs::go_interface(), [interface]),
             Self::WireguardGo => namespace.spawn_with(
                 &programs::peer("wireguard-go"),
                 ["--foreground", interface],

@@ -22,6 +22,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn/bindtest"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/ipc"
+	"golang.zx2c4.com/wireguard/tun"
 	"golang.zx2c4.com/wireguard/tun/netstack"
 
 	"span"
@@ -68,17 +69,17 @@ func theirs(t testing.TB, number int) *host { return newHost(t, number, false, c
 func newHost(t testing.TB, number int, span_ bool, bind conn.Bind) *host {
 	t.Helper()
 	v4, v6 := netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}), netip.MustParseAddr(fmt.Sprintf("fd00::%d", number))
-	tun, network, err := netstack.CreateNetTUN([]netip.Addr{v4, v6}, nil, 1420)
+	inner, network, err := netstack.CreateNetTUN([]netip.Addr{v4, v6}, nil, 1420)
 	check(t, err)
 	key, err := span.GenerateKey()
 	check(t, err)
 	logger := &device.Logger{Errorf: func(format string, args ...any) { t.Logf("%d: "+format, append([]any{number}, args...)...) }}
 	it := &host{net: network, key: key, address: v4}
 	if span_ {
-		it.wireguardDevice = wireguard.NewDevice(tun, bind, logger)
+		it.wireguardDevice = wireguard.NewDevice(inner, bind, logger)
 	} else {
 		logger.Verbosef = device.DiscardLogf
-		it.wireguardDevice = device.NewDevice(tun, bind, logger)
+		it.wireguardDevice = device.NewDevice(inner, bind, logger)
 	}
 	t.Cleanup(it.Close)
 	check(t, it.IpcSet(fmt.Sprintf("private_key=%x\nlisten_port=0\n", key[:])))
@@ -388,6 +389,31 @@ func TestOperationsOverAConnection(t *testing.T) {
 	go func() { _, _ = io.WriteString(client, "help\n") }()
 	<-done
 	check(t, client.Close())
+}
+
+// A deletedTun can be deleted, as ip-link(8) deletes interfaces: reading it says no more than that it is closed.
+type deletedTun struct {
+	tun.Device
+	deleted chan struct{}
+}
+
+func (d deletedTun) Read([][]byte, []int, int) (int, error) {
+	<-d.deleted
+	return 0, os.ErrClosed
+}
+
+func TestADeviceEndsWithItsInterface(t *testing.T) {
+	inner, _, err := netstack.CreateNetTUN(nil, nil, 1420)
+	check(t, err)
+	deleted := make(chan struct{})
+	dev := wireguard.NewDevice(deletedTun{inner, deleted}, conn.NewStdNetBind(), nil)
+	check(t, dev.Up())
+	close(deleted)
+	select {
+	case <-dev.Wait():
+	case <-time.After(patience):
+		t.Fatal("it lives on")
+	}
 }
 
 func TestNothingIsLeft(t *testing.T) {

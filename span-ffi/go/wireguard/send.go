@@ -3,6 +3,7 @@ package wireguard
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -25,23 +26,23 @@ func (d *Device) readTUN() {
 		arena.fit(batch, int(d.mtu.Load()), d.tunnelMTU)
 		count, err := d.tun.Read(arena.buffers, sizes, span.Headroom)
 		packets = packets[:0]
-		for i, size := range sizes[:count] {
-			// One that is longer was cut off, or runs into the next: the MTU has just grown.
-			if size > 0 && size <= arena.room {
-				packets = append(packets, span.Packet{At: uint32(i*arena.stride + span.Headroom), Len: uint32(size)})
+		if arena.holds(sizes[:count]) {
+			for i, size := range sizes[:count] {
+				if size > 0 {
+					packets = append(packets, span.Packet{At: uint32(i*arena.stride + span.Headroom), Len: uint32(size)})
+				}
 			}
 		}
 		if len(packets) > 0 && d.up.Load() {
 			d.seal(&send, arena.memory, packets)
 		}
-		switch {
-		case err == nil:
-		case errors.Is(err, tun.ErrTooManySegments):
+		if errors.Is(err, tun.ErrTooManySegments) {
 			d.log.Verbosef("Dropped some packets from multi-segment read: %v", err)
-		case errors.Is(err, os.ErrClosed):
-			return
-		default:
-			d.log.Errorf("Failed to read packet from TUN device: %v", err)
+		} else if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				d.log.Errorf("Failed to read packet from TUN device: %v", err)
+			}
+			// Unless it is being closed, the interface was deleted.
 			go d.Close()
 			return
 		}
@@ -88,13 +89,18 @@ func (o *outbound) fit(count, length, mtu int) {
 	for shorter := range min(16, length) {
 		o.stride = max(o.stride, span.DatagramLen(length-shorter, mtu))
 	}
-	// A device that writes more than there is room for writes into the next packet, or behind the last, where nothing
-	// is.
 	o.memory = make([]byte, count*o.stride+span.DatagramMax)
 	o.buffers = make([][]byte, count)
+	// Each reaches over what follows: while the MTU grows, packets that are longer than it was must find room, or the
+	// device would fail.
 	for i := range o.buffers {
-		o.buffers[i] = o.memory[i*o.stride:][:o.stride]
+		o.buffers[i] = o.memory[i*o.stride:][:span.DatagramMax]
 	}
+}
+
+// holds says whether packets of these lengths are whole. One that is longer than the MTU was runs into others.
+func (o *outbound) holds(sizes []int) bool {
+	return len(sizes) == 0 || slices.Max(sizes) <= o.room
 }
 
 // A sender has what sending needs, for one goroutine.

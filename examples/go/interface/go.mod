@@ -1,0 +1,21 @@
+module span/examples/interface
+
+go 1.25
+
+require (
+	golang.org/x/sys v0.32.0
+	golang.zx2c4.com/wireguard v0.0.0-20260522210424-ecfc5a8d5446
+	span/wireguard v0.0.0
+)
+
+require (
+	golang.org/x/crypto v0.37.0 // indirect
+	golang.org/x/net v0.39.0 // indirect
+	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
+	span v0.0.0 // indirect
+)
+
+replace (
+	span => ../../../span-ffi/go
+	span/wireguard => ../../../span-ffi/go/wireguard
+)
