@@ -62,10 +62,21 @@ impl Program {
         };
         eventually(Duration::from_secs(10), "the interface is there for wg", || {
             assert!(process.runs(), "{self:?}: {}{}", process.out(), process.err());
-            holds(namespace.attempt(&format!("wg show {interface}")).is_ok())
+            holds(serves(namespace, interface))
         });
         process
     }
+}
+
+/// Whether a program in the namespace serves an interface.
+///
+/// Not asked of `wg` before somebody listens: it removes a socket that nobody listens at, and there is a moment in
+/// which a program has made its socket and does not listen yet.
+#[must_use]
+pub fn serves(namespace: &Namespace, interface: &str) -> bool {
+    // The flag is the one of sockets that accept connections; the kernel has a list for each namespace.
+    namespace.attempt("grep -q 00010000.*/wireguard/ /proc/net/unix").is_ok()
+        && namespace.attempt(&format!("wg show {interface}")).is_ok()
 }
 
 /// A private key and its public key, in base64.

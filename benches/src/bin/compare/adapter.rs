@@ -14,6 +14,8 @@ pub(crate) struct Adapter {
     pub(crate) kind: Kind,
     /// In a few words, how it differs from others.
     pub(crate) note: &'static str,
+    /// Whether it answers `--version`. What others were given might become the name of an interface.
+    pub(crate) tells_version: bool,
 }
 
 /// What carries the packets.
@@ -38,7 +40,10 @@ pub(crate) fn all() -> Vec<Adapter> {
         name: name.to_owned(),
         kind: Kind::Program { command: words(command), environment },
         note,
+        tells_version: true,
     };
+    let without =
+        |name: &str, kind, note| Adapter { name: name.to_owned(), kind, note, tells_version: false };
     const QUIET: &[(&str, &str)] = &[("LOG_LEVEL", "error")];
     const BORINGTUN: &str = "boringtun-cli --foreground --disable-drop-privileges";
     vec![
@@ -58,8 +63,8 @@ pub(crate) fn all() -> Vec<Adapter> {
             &[],
             "Mullvad's; gotatun-cli",
         ),
-        Adapter { name: "kernel".to_owned(), kind: Kind::Kernel, note: "its CPU is nobody's: not counted" },
-        Adapter { name: "none".to_owned(), kind: Kind::Cable, note: "no tunnel: the upper bound" },
+        without("kernel", Kind::Kernel, "its CPU is nobody's: not counted"),
+        without("none", Kind::Cable, "no tunnel: the upper bound"),
     ]
 }
 
@@ -76,7 +81,7 @@ impl Adapter {
             ));
         }
         let kind = Kind::Program { command: words(command), environment: &[] };
-        Ok(Self { name: name.to_owned(), kind, note: "" })
+        Ok(Self { name: name.to_owned(), kind, note: "", tells_version: false })
     }
 
     /// Finds what it needs, first in `directories`, and gives its program's path.
@@ -100,6 +105,19 @@ impl Adapter {
             && std::env::var_os(SPAN_BIN).is_none()
     }
 
+    /// What its program calls itself; without an answer, the command it was given with.
+    pub(crate) fn version(&self, program: &Path) -> String {
+        match &self.kind {
+            Kind::Program { .. } if self.tells_version => {
+                let output = Command::new(program).arg("--version").output();
+                let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+                text.unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+            }
+            Kind::Program { command, .. } => format!("`{}`", command.join(" ")),
+            Kind::Cable | Kind::Kernel => String::new(),
+        }
+    }
+
     /// The command with the interface's name in its place, the program left out.
     pub(crate) fn arguments(&self, interface: &str) -> Vec<String> {
         match &self.kind {
@@ -109,13 +127,6 @@ impl Adapter {
             }
         }
     }
-}
-
-/// What a program calls itself.
-pub(crate) fn version(program: &Path) -> String {
-    let output = Command::new(program).arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or("").to_owned()
 }
 
 /// The word that stands for the program of this tree.
@@ -130,8 +141,7 @@ fn span() -> PathBuf {
 
 /// Builds the span of this tree as it is released; nothing happens if it is there already.
 pub(crate) fn build_span() -> Result<(), String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
+    let mut build = programs::cargo();
     build.args(["build", "--quiet", "--release", "-p", "span-node", "--bin", "span"]);
     let status = build.current_dir(programs::root()).status();
     match status {
@@ -146,7 +156,10 @@ fn installed(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let known = std::iter::once(programs::target().join("interop/bin")).chain(std::env::split_paths(&path));
     let mut directories = directories.iter().cloned().chain(known);
-    directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))
+    let found =
+        directories.find_map(|directory| Some(directory.join(program)).filter(|path| path.is_file()))?;
+    // Programs are started from other directories.
+    std::path::absolute(found).ok()
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -162,6 +175,7 @@ mod tests {
         let adapter = Adapter::parse("mine=/opt/mine -x {if} --fast").unwrap();
         assert_eq!(adapter.name, "mine");
         assert_eq!(adapter.arguments("wg0"), ["-x", "wg0", "--fast"]);
+        assert_eq!(adapter.version(Path::new("/opt/mine")), "`/opt/mine -x {if} --fast`");
         assert!(Adapter::parse("mine=/opt/mine wg0").is_err());
         assert!(Adapter::parse("mine").is_err());
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use span_tests::wg::{Keys, setconf};
+use span_tests::wg::{self, Keys, setconf};
 use span_tests::{Namespace, Process, eventually, holds, veth};
 
 use crate::adapter::{Adapter, Kind};
@@ -78,7 +78,7 @@ impl Lab {
                 for process in &mut self.tunnel {
                     assert!(process.runs(), "{}: {}{}", adapter.name, process.out(), process.err());
                 }
-                holds(namespace.attempt(&format!("wg show {INTERFACE}")).is_ok())
+                holds(matches!(adapter.kind, Kind::Kernel) || wg::serves(namespace, INTERFACE))
             });
         }
         let keys = [Keys::new(&self.a), Keys::new(&self.b)];

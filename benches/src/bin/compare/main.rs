@@ -211,8 +211,10 @@ fn line(run: &Run) -> String {
 }
 
 fn version(pair: &[Side<'_>; 2]) -> String {
-    let mut versions: Vec<String> =
-        pair.iter().filter_map(|(_, program)| program.as_deref().map(adapter::version)).collect();
+    let mut versions: Vec<String> = pair
+        .iter()
+        .filter_map(|(adapter, program)| program.as_deref().map(|program| adapter.version(program)))
+        .collect();
     versions.dedup();
     versions.join(" / ")
 }
