@@ -44,7 +44,8 @@ type NodeConfig struct {
 	Endpoints []netip.AddrPort
 	// Netstack makes the program itself the host: there is no interface, and no privileges are needed.
 	Netstack bool
-	// Tun is an open TUN device to use instead of a new one; the node takes a duplicate.
+	// Tun is an open TUN device to use instead of a new one; the node takes a duplicate. Addresses and routes are the
+	// caller's affair. Needs no privileges.
 	Tun *os.File
 	// UDP4 and UDP6 are bound sockets to use instead of new ones; the node takes duplicates.
 	UDP4, UDP6 *net.UDPConn

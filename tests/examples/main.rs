@@ -1,5 +1,6 @@
 //! The examples of the repository, run as their readers would.
 
+mod c;
 mod container;
 mod index;
 mod kubernetes;

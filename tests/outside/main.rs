@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use span_tests::mesh::Mesh;
-use span_tests::programs::{cargo, root, target};
+use span_tests::programs::{c_library, cargo, root, target};
 use span_tests::{Namespace, Process, eventually, ready, several_users};
 use tempfile::TempDir;
 
@@ -174,22 +174,8 @@ impl Project {
 
     /// Installs the C library, and says where.
     fn installed(&self) -> PathBuf {
-        let prefix = target().join("c");
-        let libraries = self.libraries();
+        let (prefix, libraries) = (c_library(), self.libraries());
         if !libraries.exists() {
-            let mut install = cargo();
-            install.args([
-                "run",
-                "--quiet",
-                "-p",
-                "xtask",
-                "--",
-                "install-c",
-                "--profile",
-                "dev",
-                "--prefix",
-            ]);
-            run(install.arg(&prefix).current_dir(root()));
             fs::create_dir(&libraries).expect("a directory");
             fs::copy(prefix.join("lib/libspan.so.0"), libraries.join("libspan.so.0")).expect("a library");
         }

@@ -43,7 +43,24 @@ pub fn peer(name: &str) -> String {
     text(&target().join("interop/bin").join(name))
 }
 
-/// The example `go/interface`, with the C library of this tree in it.
+/// Installs the C library of this tree, without optimization, and gives the directory it is below.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn c_library() -> PathBuf {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    let install = || {
+        let prefix = target().join("c");
+        let mut install = cargo();
+        install.args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--profile", "dev", "--prefix"]);
+        run(install.arg(&prefix).current_dir(root()));
+        prefix
+    };
+    PREFIX.get_or_init(install).clone()
+}
+
+/// The example `go/interface`, with the C library in it.
 ///
 /// # Panics
 /// If it does not build. Where there is no network, `tests/peers.sh` must have fetched its modules before.
@@ -51,17 +68,29 @@ pub fn peer(name: &str) -> String {
 pub fn go_interface() -> String {
     static PATH: OnceLock<String> = OnceLock::new();
     let build = || {
-        let (prefix, program) = (target().join("c"), target().join("interop/bin/interface"));
-        let mut install = cargo();
-        install.args(["run", "--quiet", "-p", "xtask", "--", "install-c", "--profile", "dev", "--prefix"]);
-        run(install.arg(&prefix).current_dir(root()));
+        let program = target().join("interop/bin/interface");
         let mut go = Command::new("go");
         go.args(["build", "-tags", "span_static", "-o"]).arg(&program).arg(".");
-        go.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+        go.env("PKG_CONFIG_PATH", c_library().join("lib/pkgconfig"));
         run(go.current_dir(root().join("examples/go/interface")));
         text(&program)
     };
     PATH.get_or_init(build).clone()
+}
+
+/// An example in C, with the C library in it.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn c_example(name: &str) -> String {
+    let program = target().join("interop/bin").join(name);
+    let source = root().join("examples/c").join(name).with_extension("c");
+    let script = "cc -Wall -Wextra -Werror \"$1\" $(pkg-config --cflags --libs span-static) -o \"$2\"";
+    let mut build = Command::new("sh");
+    build.args(["-c", script, "sh"]).args([&source, &program]);
+    run(build.env("PKG_CONFIG_PATH", c_library().join("lib/pkgconfig")));
+    text(&program)
 }
 
 /// Cargo, building into [`target`] what was not built before.

@@ -24,7 +24,7 @@ pub enum NodeFlag {
     /// privileges.
     Netstack = 1,
     /// No interface is created: packets come from and go to `tun_fd`, a TUN opened with IFF_TUN | IFF_NO_PI |
-    /// IFF_VNET_HDR, whose addresses and routes are the caller's affair.
+    /// IFF_VNET_HDR, whose addresses and routes are the caller's affair. Needs no privileges.
     TunFd = 2,
     /// No socket is bound for IPv4: `udp4_fd` is one. If only one of the two is given, there is no other.
     Udp4Fd = 4,

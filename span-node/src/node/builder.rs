@@ -103,6 +103,9 @@ impl Builder {
 
     /// Carries the packets of the TUN interface behind `fd`, opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`,
     /// and creates none. As with [`device`](Self::device), its addresses and routes are the embedder's affair.
+    ///
+    /// Needs no privileges. If the process has CAP_NET_ADMIN and [`NodeConfig::routes`] is set, what the node itself
+    /// sends carries the mark 0x20, by which the embedder's routes can tell it from what is to enter the mesh.
     pub fn tun_fd(mut self, fd: OwnedFd) -> Self {
         self.inner = Inner::Descriptor(fd);
         self

@@ -31,6 +31,8 @@ pub(super) struct Me {
     pub(super) port: u16,
     /// The interface of the mesh, whose addresses are not part of the underlay; 0 if it is none of the host's.
     pub(super) interface: u32,
+    /// Whether packets of the host can be routed to the interface, and the node's own be told from them.
+    pub(super) routable: bool,
     /// What the interface is called.
     pub(super) device: String,
 }

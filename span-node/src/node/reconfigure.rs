@@ -11,8 +11,8 @@ use crate::config::{Cluster, Discovery, NodeConfig};
 impl Manager {
     /// See [`Node::reconfigure`](super::Node::reconfigure).
     pub(super) fn reconfigure(&mut self, mut new: NodeConfig) -> Result<(), ReconfigureError> {
-        // As at the start: only an interface of the host is routed to.
-        new.routes &= self.me.interface != 0;
+        // As at the start.
+        new.routes &= self.me.routable;
         let cluster = refuse_fixed(&self.me.config, &new)?;
         let old = &self.me.config;
         if new.mtu != old.mtu {

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
+use socket2::{Domain, Socket, Type};
 use span_tun::route::{Changes, Desired, Net, Policy, Problem, RouteError};
 use tracing::{debug, info, warn};
 
@@ -11,6 +12,12 @@ use crate::config::NodeConfig;
 /// The mark of what is encrypted already and of connections to discovery: it never enters the mesh. That of
 /// [`Policy::default`].
 pub(super) const MARK: u32 = 0x20;
+
+/// Whether this process may mark what it sends.
+pub(super) fn may_mark() -> bool {
+    // The kernel asks the same of sockets of every family, and this one is there without a network.
+    Socket::new(Domain::UNIX, Type::DGRAM, None).is_ok_and(|socket| socket.set_mark(MARK).is_ok())
+}
 
 /// What the kernel should have, and the way to get it there.
 pub(super) struct Routing {

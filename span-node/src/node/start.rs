@@ -28,7 +28,7 @@ use super::events::Queue;
 use super::life::{Life, Role};
 use super::manager::{Manager, Message, Parts};
 use super::me::Me;
-use super::routing::{MARK, Routing};
+use super::routing::{self, MARK, Routing};
 use super::runtime::{self, Outbox};
 use super::saved::Saved;
 #[cfg(feature = "service")]
@@ -44,8 +44,13 @@ use crate::state::State;
 pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
     let Builder { mut config, tiers, inner, outer, identity, control, clock, own_clock, events } = builder;
     // What is routed into the mesh are packets of the host. Without them there is nothing to keep the node's own
-    // apart from, and no need for the privilege to mark these.
-    config.routes &= inner.is_of_the_host();
+    // apart from, and no need for the privilege to mark these. Where the routes are another's affair, they may know
+    // the mark, if there can be one.
+    let routable = match inner {
+        Inner::Create => true,
+        _ => inner.is_of_the_host() && routing::may_mark(),
+    };
+    config.routes &= routable;
     let cluster = config.cluster.clone().ok_or(StartError::NoCluster)?;
     let (identity, mut state) = match identity {
         Some(identity) => (identity, None),
@@ -137,6 +142,7 @@ pub(super) fn start(builder: Builder) -> Result<Node, StartError> {
         suites,
         port: transport.local_port(),
         interface: device.index(),
+        routable,
         device: device.name().to_owned(),
         config,
     };
