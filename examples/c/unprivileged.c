@@ -78,6 +78,14 @@ static void give_up_privileges(void)
     must("privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
+/* The port that a text names; 0 if it names none. */
+static uint16_t parse_port(const char *text)
+{
+    char *end;
+    unsigned long port = strtoul(text, &end, 10);
+    return *end == '\0' && port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
 static int signal_descriptor(void)
 {
     sigset_t signals;
@@ -101,7 +109,7 @@ int main(int argc, char **argv)
     span_status status;
     uint16_t port;
 
-    if (argc != 4 || (port = (uint16_t)strtoul(argv[2], NULL, 10)) == 0) {
+    if (argc != 4 || (port = parse_port(argv[2])) == 0) {
         fprintf(stderr, "Usage: %s INTERFACE PORT TOKEN\n", argv[0]);
         return 2;
     }

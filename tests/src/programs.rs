@@ -40,7 +40,7 @@ pub fn peer(name: &str) -> String {
         let script = root().join("tests/peers.sh");
         run(&mut Command::new(&script));
     });
-    text(&target().join("interop/bin").join(name))
+    text(&bin().join(name))
 }
 
 /// Installs the C library of this tree, without optimization, and gives the directory it is below.
@@ -68,7 +68,7 @@ pub fn c_library() -> PathBuf {
 pub fn go_interface() -> String {
     static PATH: OnceLock<String> = OnceLock::new();
     let build = || {
-        let program = target().join("interop/bin/interface");
+        let program = bin().join("interface");
         let mut go = Command::new("go");
         go.args(["build", "-tags", "span_static", "-o"]).arg(&program).arg(".");
         go.env("PKG_CONFIG_PATH", c_library().join("lib/pkgconfig"));
@@ -84,7 +84,7 @@ pub fn go_interface() -> String {
 /// If it does not build.
 #[must_use]
 pub fn c_example(name: &str) -> String {
-    let program = target().join("interop/bin").join(name);
+    let program = bin().join(name);
     let source = root().join("examples/c").join(name).with_extension("c");
     let script = "cc -Wall -Wextra -Werror \"$1\" $(pkg-config --cflags --libs span-static) -o \"$2\"";
     let mut build = Command::new("sh");
@@ -111,6 +111,13 @@ pub fn root() -> &'static Path {
 #[must_use]
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where programs are put that cargo does not build.
+fn bin() -> PathBuf {
+    let bin = target().join("interop/bin");
+    std::fs::create_dir_all(&bin).expect("a directory of ours");
+    bin
 }
 
 fn run(command: &mut Command) {
